@@ -1,1 +1,235 @@
-//! Stub.
+//! The machine file, `archibald.toml`, as a checked value.
+//!
+//! Here live the types of what a machine is ([`Machine`]), its units ([`units`]), the reading of the
+//! file with errors that point at the line ([`Machine::parse`]), and what a machine is told at launch
+//! ([`Settings`]). Nothing here touches the disk, the terminal or the host.
+
+mod file;
+mod problem;
+mod settings;
+pub mod units;
+
+use std::net::{IpAddr, Ipv4Addr};
+
+pub use file::{DEFAULT_FILE, HostLimits};
+pub use problem::{MachineFileError, Problem};
+pub use settings::{Settings, SettingsUser};
+use units::{Bytes, CpuSet, Forward, Frames, Hertz, Network4, PciAddress, RtPriority, UsbId};
+
+/// A machine as its file describes it; every value has been checked against the others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Machine {
+    /// Name of the instance and of the host inside: letters, digits and dashes, at most 63.
+    pub name: String,
+    /// Number of virtual CPUs, 1 to 64.
+    pub vcpus: u32,
+    /// Guest memory.
+    pub memory: Bytes,
+    /// Size that the guest sees of its disk.
+    pub disk: Bytes,
+    /// What the image is made of.
+    pub image: Image,
+    /// Who runs where and at which priority.
+    pub realtime: Realtime,
+    /// The audio graph.
+    pub audio: Audio,
+    /// How the machine is reached.
+    pub network: Network,
+    /// Host devices given to the machine.
+    pub devices: Devices,
+    /// The people who log in; the first one runs the audio session.
+    pub users: Vec<User>,
+    /// The store inside the machine.
+    pub streamdb: StreamDb,
+}
+
+/// What the image is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Which builder makes it.
+    pub os: Os,
+    /// Packages beyond the image's own list.
+    pub packages: Vec<String>,
+    /// Where packages come from; the host's own configuration when absent.
+    pub mirror: Option<String>,
+}
+
+/// The operating system of an image, and with it the builder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Os {
+    /// Debian 13 by mmdebstrap.
+    Debian,
+    /// NixOS by the flakes of this project.
+    NixOs,
+}
+
+/// Who runs where and at which priority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Realtime {
+    /// Host CPUs that the vCPU threads have for themselves; empty: shared.
+    pub host_cpus: CpuSet,
+    /// Guest CPUs kept for audio.
+    pub isolated: CpuSet,
+    /// SCHED_FIFO priority of the audio graph's threads.
+    pub audio_priority: RtPriority,
+    /// SCHED_FIFO priority of the sound card's interrupt threads.
+    pub irq_priority: RtPriority,
+}
+
+/// The audio graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Audio {
+    /// Who owns the graph.
+    pub server: AudioServer,
+    /// Sample rate.
+    pub rate: Hertz,
+    /// Frames in one period.
+    pub quantum: Frames,
+}
+
+impl Audio {
+    /// Length of one period in nanoseconds: quantum / rate.
+    #[must_use]
+    pub fn period_ns(&self) -> u64 {
+        u64::from(self.quantum.0) * 1_000_000_000 / u64::from(self.rate.0)
+    }
+}
+
+/// Who owns the audio graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AudioServer {
+    /// PipeWire, with its own libjack for JACK clients.
+    PipeWire,
+    /// JACK2; PipeWire is not started.
+    Jack,
+}
+
+impl AudioServer {
+    /// The word for it in the machine file.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::PipeWire => "pipewire",
+            Self::Jack => "jack",
+        }
+    }
+}
+
+/// How the machine is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// Address of the host that forwarded ports are bound to.
+    pub bind: IpAddr,
+    /// Ports of the host that lead into the machine, in the file's order.
+    pub forward: Vec<Forward>,
+    /// User-mode or bridge.
+    pub mode: NetworkMode,
+}
+
+/// How the machine's network card is joined to the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetworkMode {
+    /// QEMU's own user-mode network; needs no rights on the host.
+    User,
+    /// An address of its own on a bridge of the host.
+    Bridge {
+        /// The bridge's interface name.
+        bridge: String,
+        /// The host's address on it.
+        host: Network4,
+        /// The machine's address on it.
+        guest: Network4,
+    },
+}
+
+impl Network {
+    /// The machine's own address and the gateway: QEMU's fixed ones in user mode.
+    #[must_use]
+    pub fn guest_address(&self) -> (Network4, Ipv4Addr) {
+        match &self.mode {
+            NetworkMode::User => (
+                Network4 { address: Ipv4Addr::new(10, 0, 2, 15), prefix: 24 },
+                Ipv4Addr::new(10, 0, 2, 2),
+            ),
+            NetworkMode::Bridge { host, guest, .. } => (*guest, host.address),
+        }
+    }
+}
+
+/// Host devices given to the machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Devices {
+    /// Whole PCI devices, by VFIO.
+    pub pci: Vec<PciAddress>,
+    /// Single USB devices.
+    pub usb: Vec<UsbId>,
+}
+
+/// Somebody who logs in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Login name.
+    pub name: String,
+    /// Password in the clear, as the file has it; absent: login by key only.
+    pub password: Option<String>,
+    /// Supplementary groups.
+    pub groups: Vec<String>,
+    /// Public keys, one line each.
+    pub authorized_keys: Vec<String>,
+}
+
+/// The store inside the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamDb {
+    /// Whether the service runs.
+    pub enable: bool,
+    /// TCP port inside the machine.
+    pub port: u16,
+}
+
+impl Machine {
+    /// All guest CPUs.
+    #[must_use]
+    pub fn cpus(&self) -> CpuSet {
+        (0..self.vcpus).collect()
+    }
+
+    /// The guest CPUs that are not isolated: interrupts, services and shells run here.
+    #[must_use]
+    pub fn housekeeping(&self) -> CpuSet {
+        self.cpus().without(&self.realtime.isolated)
+    }
+
+    /// The user who owns the audio session.
+    #[must_use]
+    pub fn audio_user(&self) -> Option<&User> {
+        self.users.first()
+    }
+
+    /// The kernel arguments that this machine needs, whichever way it boots.
+    ///
+    /// Only real-time settings; root device and console are the launcher's business.
+    #[must_use]
+    pub fn kernel_arguments(&self) -> Vec<String> {
+        let mut arguments: Vec<String> = [
+            // Sets that tuned's realtime profiles and rtcqs ask for.
+            "threadirqs",
+            "nosoftlockup",
+            "skew_tick=1",
+            "transparent_hugepage=never",
+        ]
+        .map(String::from)
+        .to_vec();
+        let isolated = &self.realtime.isolated;
+        if !isolated.is_empty() {
+            arguments.extend([
+                format!("isolcpus=managed_irq,domain,{isolated}"),
+                format!("nohz_full={isolated}"),
+                format!("rcu_nocbs={isolated}"),
+                format!("irqaffinity={}", self.housekeeping()),
+            ]);
+        }
+        arguments
+    }
+}

@@ -1,0 +1,104 @@
+//! What a machine is told at launch: the one credential, `archibald.settings`, that turns the generic
+//! image into this machine. Written by the launcher, read by archibald-guest.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{CpuSet, Forward, Frames, Hertz, Network4, RtPriority};
+use crate::{AudioServer, Machine};
+
+/// Everything that a booting machine must know about itself, as JSON in the credential
+/// [`Settings::CREDENTIAL`].
+///
+/// Secrets are hashes: a password never crosses in the clear.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    /// Version of this schema; a guest refuses one that it does not know.
+    pub schema: u32,
+    /// Host name.
+    pub name: String,
+    /// Who may log in; the first one runs the audio session.
+    pub users: Vec<SettingsUser>,
+    /// Who owns the audio graph.
+    pub server: AudioServer,
+    /// Sample rate.
+    pub rate: Hertz,
+    /// Frames in one period.
+    pub quantum: Frames,
+    /// Guest CPUs kept for audio.
+    pub isolated: CpuSet,
+    /// The other guest CPUs.
+    pub housekeeping: CpuSet,
+    /// SCHED_FIFO priority of the audio graph's threads.
+    pub audio_priority: RtPriority,
+    /// SCHED_FIFO priority of the sound card's interrupt threads.
+    pub irq_priority: RtPriority,
+    /// The machine's own address.
+    pub address: Network4,
+    /// Default route.
+    pub gateway: Ipv4Addr,
+    /// Name server.
+    pub dns: Ipv4Addr,
+    /// Where the published password may log in from: the network that only the host can reach.
+    pub password_from: Vec<Network4>,
+    /// Ports that the host forwards, so that a check can tell whether somebody listens.
+    pub forward: Vec<Forward>,
+    /// TCP port of the store; absent: the service does not run.
+    pub streamdb_port: Option<u16>,
+    /// Whether the guest's clock and latency mean anything: false under emulation.
+    pub judged: bool,
+}
+
+/// One user of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SettingsUser {
+    /// Login name.
+    pub name: String,
+    /// crypt(5) hash; absent: login by key only.
+    pub password_hash: Option<String>,
+    /// Supplementary groups.
+    pub groups: Vec<String>,
+    /// Public keys, one line each.
+    pub authorized_keys: Vec<String>,
+}
+
+impl Settings {
+    /// Name of the credential.
+    pub const CREDENTIAL: &str = "archibald.settings";
+    /// Version of the schema that this program writes and reads.
+    pub const SCHEMA: u32 = 1;
+
+    /// What `machine` is told. `users` carries the hashed passwords and all keys; `judged` says
+    /// whether latency figures of this launch count.
+    #[must_use]
+    pub fn new(machine: &Machine, users: Vec<SettingsUser>, judged: bool) -> Self {
+        let (address, gateway) = machine.network.guest_address();
+        // QEMU's user-mode network answers names on .3; on a bridge the host does.
+        let dns = match machine.network.mode {
+            crate::NetworkMode::User => Ipv4Addr::new(10, 0, 2, 3),
+            crate::NetworkMode::Bridge { .. } => gateway,
+        };
+        Self {
+            schema: Self::SCHEMA,
+            name: machine.name.clone(),
+            users,
+            server: machine.audio.server,
+            rate: machine.audio.rate,
+            quantum: machine.audio.quantum,
+            isolated: machine.realtime.isolated.clone(),
+            housekeeping: machine.housekeeping(),
+            audio_priority: machine.realtime.audio_priority,
+            irq_priority: machine.realtime.irq_priority,
+            address,
+            gateway,
+            dns,
+            password_from: vec![address],
+            forward: machine.network.forward.clone(),
+            streamdb_port: machine.streamdb.enable.then_some(machine.streamdb.port),
+            judged,
+        }
+    }
+}
