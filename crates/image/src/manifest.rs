@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// The version of the schema that this program writes and the only one it reads: an image of
+/// another version is built again.
+pub const MANIFEST_SCHEMA: u32 = 1;
+
 /// What one image is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Version of this schema.
+    /// Version of this schema, [`MANIFEST_SCHEMA`].
     pub schema: u32,
     /// The image's name in the cache.
     pub id: String,
@@ -34,7 +38,7 @@ pub struct Package {
     pub version: String,
     /// Debian architecture (`amd64`, `all`).
     pub architecture: String,
-    /// SHA-256 of the .deb, in hex.
+    /// SHA-256 of the .deb in hex, from the archive's signed index.
     pub sha256: String,
 }
 

@@ -48,6 +48,10 @@ pub trait Progress: Sync {
     fn detail(&self, line: &str) {
         let _ = line;
     }
+    /// Something was wrong and is being put right, such as a damaged file that is built again.
+    fn warning(&self, line: &str) {
+        self.detail(line);
+    }
     /// How far the stage is, from 0 to 1; called only where that is known.
     fn fraction(&self, done: f64) {
         let _ = done;
