@@ -23,6 +23,7 @@
 mod checksum;
 mod content;
 mod error;
+pub mod http;
 mod index;
 mod key;
 mod record;
