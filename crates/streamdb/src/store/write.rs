@@ -206,19 +206,14 @@ impl Store {
     /// [`WriteError`]; the value is then still there.
     pub fn delete(&self, key: &Key, conditions: &Conditions) -> Result<Option<Meta>, WriteError> {
         let inner = &self.inner;
-        match inner.index.write(|txn| remove(txn, key, conditions)) {
-            // Even a delete needs room to write the changed pages to.
-            Err(Fault::Full) if inner.reserve.release() => {
-                inner
-                    .index
-                    .heal()
-                    .map_err(|fault| inner.write_fault(fault))?;
-                inner.index.write(|txn| remove(txn, key, conditions))
-            }
-            done => done,
+        let mut done = inner.index.write(|txn| remove(txn, key, conditions));
+        // Even a delete needs room to write the changed pages to.
+        if matches!(done, Err(Fault::Full)) && inner.reserve.release() {
+            done = inner.index.write(|txn| remove(txn, key, conditions));
         }
-        .map_err(|fault| inner.write_fault(fault))?
-        .map(|gone| {
+        let done = done.map_err(|fault| inner.write_fault(fault));
+        inner.reserve.take_back();
+        done?.map(|gone| {
             gone.map(|(meta, place)| {
                 inner.discard(&place, meta.size);
                 meta
@@ -334,10 +329,7 @@ impl Upload {
                 Err(refusal)
             }
             Err(fault) => {
-                if matches!(fault, Fault::Full) {
-                    // Reopening needs room too; the reserve is taken back by the next put.
-                    inner.reserve.release();
-                }
+                inner.revive();
                 inner.withdraw(&place);
                 Err(inner.write_fault(fault))
             }
@@ -359,6 +351,15 @@ impl Inner {
                 }
                 WriteError::io("write the index of the store in", &self.dir)(error)
             }
+        }
+    }
+
+    /// Reopens the index after a failure, lending it the reserve if the disk has no room even for
+    /// that. What cannot be healed now is tried again by the next transaction.
+    fn revive(&self) {
+        if matches!(self.index.heal(), Err(Fault::Full)) && self.reserve.release() {
+            let _ = self.index.heal();
+            self.reserve.take_back();
         }
     }
 
