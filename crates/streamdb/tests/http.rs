@@ -1,5 +1,10 @@
 //! The HTTP door, called as a value: no port, no process.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failed test should fail at the line that fails"
+)]
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderName, Request, Response, StatusCode, header};

@@ -11,7 +11,7 @@ pub(super) struct Refusal {
     status: StatusCode,
     error: String,
     remedy: String,
-    extra: Option<(header::HeaderName, HeaderValue)>,
+    extra: Option<Box<(header::HeaderName, HeaderValue)>>,
 }
 
 impl Refusal {
@@ -41,7 +41,7 @@ impl Refusal {
     }
 
     pub(super) fn with(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
-        self.extra = Some((name, value));
+        self.extra = Some(Box::new((name, value)));
         self
     }
 
@@ -58,7 +58,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let body = serde_json::json!({ "error": self.error, "remedy": self.remedy });
         let mut response = (self.status, Json(body)).into_response();
-        if let Some((name, value)) = self.extra {
+        if let Some((name, value)) = self.extra.map(|extra| *extra) {
             response.headers_mut().insert(name, value);
         }
         response
