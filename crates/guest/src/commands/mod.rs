@@ -1,0 +1,48 @@
+//! The verbs, one file each.
+
+mod check;
+mod generate;
+mod ready;
+mod setup;
+
+use std::io::Write;
+
+use crate::GuestError;
+
+/// How a verb ended that could do its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All good.
+    Good,
+    /// A check failed, or a part of the machine did.
+    Failed,
+}
+
+/// What to do.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Turn the generic image into this machine; runs early in every boot
+    Setup(setup::Arguments),
+    /// Make the units whose values depend on the settings; called by systemd as a generator
+    #[command(hide = true)]
+    Generate(generate::Arguments),
+    /// Tell the host how far the boot is, and when the machine is ready
+    Ready(ready::Arguments),
+    /// Check everything that must hold in this machine
+    Check(check::Arguments),
+}
+
+impl Command {
+    /// Does it; reports go to `out`.
+    ///
+    /// # Errors
+    /// What kept the verb from doing its work.
+    pub fn run(&self, out: &mut dyn Write) -> Result<Outcome, GuestError> {
+        match self {
+            Self::Setup(arguments) => arguments.run(),
+            Self::Generate(arguments) => arguments.run(),
+            Self::Ready(arguments) => arguments.run(),
+            Self::Check(arguments) => arguments.run(out),
+        }
+    }
+}
