@@ -19,9 +19,7 @@ impl FromStr for Bytes {
             "G" | "GIB" => 30,
             "T" | "TIB" => 40,
             _ => {
-                return Err(format!(
-                    "{unit:?} is no unit; use K, M, G or T (powers of 1024)"
-                ));
+                return Err(format!("{unit:?} is no unit; use K, M, G or T (powers of 1024)"));
             }
         };
         digits

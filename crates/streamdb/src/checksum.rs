@@ -55,9 +55,7 @@ impl FromStr for Checksum {
     type Err = ChecksumError;
 
     fn from_str(text: &str) -> Result<Self, ChecksumError> {
-        let wrong = || ChecksumError {
-            text: text.chars().take(80).collect(),
-        };
+        let wrong = || ChecksumError { text: text.chars().take(80).collect() };
         let digits = text.as_bytes();
         if digits.len() != 64 {
             return Err(wrong());

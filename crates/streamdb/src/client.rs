@@ -16,11 +16,7 @@ use ureq::{Agent, Body};
 use crate::outcome::{Failure, Kind};
 
 /// Everything but what an address may carry as it is; the slash keeps keys readable in logs.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'/')
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'~');
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'~');
 
 /// Which server a verb talks to.
 #[derive(Debug, Args)]
@@ -51,10 +47,7 @@ impl Server {
         if !base.starts_with("http://") {
             return Err(Failure::new(
                 Kind::Wrong,
-                format!(
-                    "{:?} is not an address that this client can reach",
-                    self.server
-                ),
+                format!("{:?} is not an address that this client can reach", self.server),
                 "give it as http://HOST:PORT",
             ));
         }
@@ -86,11 +79,7 @@ pub(crate) fn read_token(path: &std::path::Path) -> Result<String, Failure> {
 impl Client {
     /// The address of a value.
     pub(crate) fn object(&self, key: &Key) -> String {
-        format!(
-            "{}/v1/objects/{}",
-            self.base,
-            utf8_percent_encode(key.as_str(), ESCAPED)
-        )
+        format!("{}/v1/objects/{}", self.base, utf8_percent_encode(key.as_str(), ESCAPED))
     }
 
     /// The address of a listing.

@@ -67,11 +67,7 @@ impl ContentDir {
     }
 
     fn under(dir: &Path) -> Self {
-        Self {
-            blobs: dir.join("blobs"),
-            staging: dir.join("staging"),
-            making: Mutex::new(()),
-        }
+        Self { blobs: dir.join("blobs"), staging: dir.join("staging"), making: Mutex::new(()) }
     }
 
     /// Whether there are content files at all under the store's directory.
@@ -94,12 +90,7 @@ impl ContentDir {
         let mut swept = 0;
         for entry in fs::read_dir(&self.staging)? {
             let entry = entry?;
-            if entry
-                .file_name()
-                .to_str()
-                .and_then(ContentId::from_name)
-                .is_some()
-            {
+            if entry.file_name().to_str().and_then(ContentId::from_name).is_some() {
                 fs::remove_file(entry.path())?;
                 swept += 1;
             }
@@ -119,12 +110,7 @@ impl ContentDir {
         let id = ContentId::random()?;
         let path = self.staging.join(id.name());
         let file = File::options().write(true).create_new(true).open(&path)?;
-        Ok(Staged {
-            id,
-            path: Some(path),
-            file,
-            sums: Sums::default(),
-        })
+        Ok(Staged { id, path: Some(path), file, sums: Sums::default() })
     }
 
     /// Gives a staged file its lasting name. After this returns, the file outlives a power cut.
@@ -159,20 +145,12 @@ impl ContentDir {
     /// Opens a content file to read `from..to` of it.
     pub(crate) fn read(&self, id: ContentId, size: u64, sums: Vec<u8>) -> io::Result<Verified> {
         let file = File::open(self.path(id))?;
-        Ok(Verified {
-            file,
-            size,
-            sums,
-            at: 0,
-            end: size,
-        })
+        Ok(Verified { file, size, sums, at: 0, end: size })
     }
 
     pub(crate) fn path(&self, id: ContentId) -> PathBuf {
         let name = id.name();
-        self.blobs
-            .join(name.get(..2).unwrap_or_default())
-            .join(name)
+        self.blobs.join(name.get(..2).unwrap_or_default()).join(name)
     }
 
     /// Visits every file that has the name and place of a content file; others are not ours.
@@ -191,10 +169,8 @@ impl ContentDir {
             }
             for entry in fs::read_dir(group.path())? {
                 let path = entry?.path();
-                let id = path
-                    .file_name()
-                    .and_then(|name| name.to_str())
-                    .and_then(ContentId::from_name);
+                let id =
+                    path.file_name().and_then(|name| name.to_str()).and_then(ContentId::from_name);
                 if let Some(id) = id.filter(|id| self.path(*id) == path) {
                     visit(id, &path)?;
                 }
@@ -307,18 +283,14 @@ impl Verified {
         let wanted = self.end.div_ceil(chunk).min(first + chunks.max(1) as u64);
         let stop = (wanted * chunk).min(self.size);
         let mut piece = vec![0; (stop - start) as usize];
-        self.file
-            .read_exact_at(&mut piece, start)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => {
-                    Refused::Damaged(format!("its content file ends before byte {stop}"))
-                }
-                _ => Refused::Io(error),
-            })?;
+        self.file.read_exact_at(&mut piece, start).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                Refused::Damaged(format!("its content file ends before byte {stop}"))
+            }
+            _ => Refused::Io(error),
+        })?;
         for (at, bytes) in (first..).zip(piece.chunks(CHUNK)) {
-            let sum = usize::try_from(at)
-                .ok()
-                .and_then(|at| self.sums.chunks_exact(4).nth(at));
+            let sum = usize::try_from(at).ok().and_then(|at| self.sums.chunks_exact(4).nth(at));
             if sum != Some(&crc32fast::hash(bytes).to_le_bytes()) {
                 return Err(Refused::Damaged(format!(
                     "bytes {}..{} of its content file are not those that were written",
@@ -368,13 +340,7 @@ mod tests {
         let bytes: Vec<u8> = (0..CHUNK * 3 + 5).map(|i| (i % 251) as u8).collect();
         let (content, id, sums) = stored(dir.path(), &bytes);
         let size = bytes.len() as u64;
-        for (from, to) in [
-            (0, size),
-            (1, 2),
-            (65_535, 65_537),
-            (size - 1, size),
-            (9, 9),
-        ] {
+        for (from, to) in [(0, size), (1, 2), (65_535, 65_537), (size - 1, size), (9, 9)] {
             let mut reader = content.read(id, size, sums.clone()).unwrap();
             reader.narrow(from, to);
             assert_eq!(reader.left(), to - from);

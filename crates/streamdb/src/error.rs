@@ -165,15 +165,9 @@ impl OpenError {
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| {
             if is_full(&source) {
-                Self::Full {
-                    dir: path.to_owned(),
-                }
+                Self::Full { dir: path.to_owned() }
             } else {
-                Self::Io {
-                    doing,
-                    path: path.to_owned(),
-                    source,
-                }
+                Self::Io { doing, path: path.to_owned(), source }
             }
         }
     }
@@ -195,11 +189,7 @@ impl ReadError {
     }
 
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io {
-            doing,
-            path: path.to_owned(),
-            source,
-        }
+        move |source| Self::Io { doing, path: path.to_owned(), source }
     }
 }
 
@@ -224,15 +214,9 @@ impl WriteError {
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| {
             if is_full(&source) {
-                Self::Full {
-                    dir: path.to_owned(),
-                }
+                Self::Full { dir: path.to_owned() }
             } else {
-                Self::Io {
-                    doing,
-                    path: path.to_owned(),
-                    source,
-                }
+                Self::Io { doing, path: path.to_owned(), source }
             }
         }
     }
@@ -240,15 +224,9 @@ impl WriteError {
 
 /// A used-up quota is a full disk to the one who meets it.
 pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn holder(pid: Option<u32>) -> String {
-    pid.map_or_else(
-        || "another process".to_owned(),
-        |pid| format!("process {pid}"),
-    )
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }

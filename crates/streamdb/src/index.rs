@@ -70,9 +70,7 @@ impl Index {
             _ => {}
         }
         {
-            let db = Database::builder()
-                .create_with_file_format_v3(true)
-                .create(&unfinished)?;
+            let db = Database::builder().create_with_file_format_v3(true).create(&unfinished)?;
             let txn = db.begin_write()?;
             txn.open_table(OBJECTS)?;
             txn.open_table(SUFFIXES)?;
@@ -159,11 +157,7 @@ impl Index {
     pub(crate) fn verify(&self) -> Result<bool, Fault> {
         drop(self.opened()?);
         let mut guard = self.db.write().unwrap_or_else(PoisonError::into_inner);
-        let done = guard
-            .as_mut()
-            .ok_or(Fault::Closed)?
-            .check_integrity()
-            .map_err(Fault::from);
+        let done = guard.as_mut().ok_or(Fault::Closed)?.check_integrity().map_err(Fault::from);
         drop(guard);
         self.note(done)
     }
@@ -198,8 +192,7 @@ impl Index {
             Err(Fault::Closed) => {
                 // Keep the cause that the failing thread has noted.
                 let _ =
-                    self.health
-                        .compare_exchange(WELL, FAILED, Ordering::AcqRel, Ordering::Acquire);
+                    self.health.compare_exchange(WELL, FAILED, Ordering::AcqRel, Ordering::Acquire);
             }
             Ok(_) | Err(Fault::Damaged(_) | Fault::Held) => {}
         }
@@ -213,11 +206,7 @@ fn open(path: &Path, cache: usize) -> Result<Database, Fault> {
 
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
-        if is_full(&error) {
-            Self::Full
-        } else {
-            Self::Io(error)
-        }
+        if is_full(&error) { Self::Full } else { Self::Io(error) }
     }
 }
 

@@ -28,10 +28,7 @@ pub enum KeyError {
     #[error("the key is empty; name the value, for example takes/one.wav")]
     Empty,
     /// The name has more than [`Key::MAX_BYTES`] bytes.
-    #[error(
-        "the key has {bytes} bytes; at most {} are kept, so shorten it",
-        Key::MAX_BYTES
-    )]
+    #[error("the key has {bytes} bytes; at most {} are kept, so shorten it", Key::MAX_BYTES)]
     TooLong {
         /// Length of the name in bytes.
         bytes: usize,
@@ -74,9 +71,7 @@ impl Key {
     /// # Errors
     /// [`KeyError`] tells which rule the name breaks.
     pub fn from_bytes(name: &[u8]) -> Result<Self, KeyError> {
-        std::str::from_utf8(name)
-            .map_err(|_| KeyError::NotUtf8)
-            .and_then(Self::new)
+        std::str::from_utf8(name).map_err(|_| KeyError::NotUtf8).and_then(Self::new)
     }
 
     /// The key as text.
@@ -124,10 +119,7 @@ mod tests {
     #[test]
     fn the_limits_are_where_the_documentation_says() {
         assert!(Key::new("k".repeat(1024)).is_ok());
-        assert_eq!(
-            Key::new("k".repeat(1025)),
-            Err(KeyError::TooLong { bytes: 1025 })
-        );
+        assert_eq!(Key::new("k".repeat(1025)), Err(KeyError::TooLong { bytes: 1025 }));
         assert_eq!(Key::new(""), Err(KeyError::Empty));
         assert_eq!(Key::new("a\0b"), Err(KeyError::Nul { at: 1 }));
         assert_eq!(Key::from_bytes(&[0xff]), Err(KeyError::NotUtf8));

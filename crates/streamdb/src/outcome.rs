@@ -26,11 +26,7 @@ pub(crate) enum Kind {
 
 impl Failure {
     pub(crate) fn new(kind: Kind, error: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            kind,
-            error: error.into(),
-            remedy: remedy.into(),
-        }
+        Self { kind, error: error.into(), remedy: remedy.into() }
     }
 
     /// A failure of writing the output, which mostly means that whoever read it has gone.

@@ -58,12 +58,7 @@ impl Record {
             Place::Table => 1,
             Place::File(_) => 2,
         });
-        for number in [
-            self.meta.size,
-            self.meta.version,
-            self.meta.created,
-            self.meta.modified,
-        ] {
+        for number in [self.meta.size, self.meta.version, self.meta.created, self.meta.modified] {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.extend_from_slice(self.meta.checksum.as_bytes());
@@ -85,16 +80,10 @@ impl Record {
         let mut rest = bytes;
         let [format, place] = take::<2>(&mut rest)?;
         if format != FORMAT {
-            return Err(Unreadable(
-                "its record has a format this program does not know",
-            ));
+            return Err(Unreadable("its record has a format this program does not know"));
         }
-        let [size, version, created, modified] = [
-            number(&mut rest)?,
-            number(&mut rest)?,
-            number(&mut rest)?,
-            number(&mut rest)?,
-        ];
+        let [size, version, created, modified] =
+            [number(&mut rest)?, number(&mut rest)?, number(&mut rest)?, number(&mut rest)?];
         let checksum = Checksum::from_bytes(take::<32>(&mut rest)?);
         let [kind_len] = take::<1>(&mut rest)?;
         let (kind, after) = rest.split_at_checked(kind_len.into()).ok_or(CUT)?;
@@ -112,24 +101,12 @@ impl Record {
             (1, _) => Place::Table,
             (_, Some(id)) => Place::File(id),
             _ => {
-                return Err(Unreadable(
-                    "its record names a place this program does not know",
-                ));
+                return Err(Unreadable("its record names a place this program does not know"));
             }
         };
         let content_type = String::from_utf8(kind.to_vec())
             .map_err(|_| Unreadable("the content type in its record is not text"))?;
-        Ok(Self {
-            meta: Meta {
-                size,
-                checksum,
-                version,
-                created,
-                modified,
-                content_type,
-            },
-            place,
-        })
+        Ok(Self { meta: Meta { size, checksum, version, created, modified, content_type }, place })
     }
 }
 

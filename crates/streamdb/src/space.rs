@@ -90,11 +90,7 @@ impl Reserve {
         if *held >= bytes {
             return Ok(());
         }
-        let file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&self.path)?;
+        let file = File::options().write(true).create(true).truncate(false).open(&self.path)?;
         let taken = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes);
         match taken.map_err(io::Error::from) {
             Err(error) if is_full(&error) => {

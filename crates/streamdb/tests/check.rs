@@ -1,9 +1,6 @@
 //! `streamdb check`: damage is found and told, wholeness too.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a failed test should fail at the line that fails"
-)]
+#![allow(clippy::unwrap_used, reason = "a failed test should fail at the line that fails")]
 
 mod server;
 
@@ -50,10 +47,7 @@ fn a_flipped_byte_is_told_and_not_served() {
     assert!(text(&check(&data, &[])).contains("large: bytes 196608..262144"));
 
     let server = Server::start(&data);
-    expect(
-        &server.run(&["get", "large", "-o", dir.path().join("x").to_str().unwrap()]),
-        3,
-    );
+    expect(&server.run(&["get", "large", "-o", dir.path().join("x").to_str().unwrap()]), 3);
     assert_eq!(server.get("small"), Some(bytes(100, 1)));
 }
 

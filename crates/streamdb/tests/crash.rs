@@ -81,17 +81,10 @@ fn nothing_acknowledged_is_lost_and_no_value_is_torn() {
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         });
         server.kill();
-        acknowledged += slots
-            .lock()
-            .unwrap()
-            .values()
-            .filter(|slot| slot.under_way.is_none())
-            .count();
+        acknowledged +=
+            slots.lock().unwrap().values().filter(|slot| slot.under_way.is_none()).count();
     }
-    assert!(
-        acknowledged > 0,
-        "the test never had anything acknowledged to lose"
-    );
+    assert!(acknowledged > 0, "the test never had anything acknowledged to lose");
     let server = Server::start(&data);
     let mut slots = slots.into_inner().unwrap();
     verify(&server, &mut slots);
@@ -103,12 +96,7 @@ fn nothing_acknowledged_is_lost_and_no_value_is_torn() {
         .collect();
     assert_eq!(listed.lines().collect::<Vec<_>>(), want);
     assert_eq!(server.stop(), Some(0));
-    let check = program()
-        .arg("check")
-        .arg("--data")
-        .arg(&data)
-        .output()
-        .unwrap();
+    let check = program().arg("check").arg("--data").arg(&data).output().unwrap();
     expect(&check, 0);
     let large = slots
         .values()
@@ -118,10 +106,7 @@ fn nothing_acknowledged_is_lost_and_no_value_is_torn() {
         .unwrap()
         .map(|group| std::fs::read_dir(group.unwrap().path()).unwrap().count())
         .sum();
-    assert_eq!(
-        files, large,
-        "a content file for each large value and no other"
-    );
+    assert_eq!(files, large, "a content file for each large value and no other");
     assert_eq!(std::fs::read_dir(data.join("staging")).unwrap().count(), 0);
     println!("{cycles} kills, {} keys verified after each", slots.len());
 }

@@ -27,9 +27,7 @@ impl SmallDisk {
         }
         let dir = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"])
-            .arg(dir.path());
+        mount.args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(dir.path());
         mount.status().ok()?.success().then(|| Self(dir))
     }
 
@@ -66,11 +64,7 @@ fn verify(server: &Server, model: &Model) {
 }
 
 fn delete(server: &Server, model: &mut Model, name: &str) {
-    let keys: Vec<_> = model
-        .keys()
-        .filter(|key| key.starts_with(name))
-        .cloned()
-        .collect();
+    let keys: Vec<_> = model.keys().filter(|key| key.starts_with(name)).cloned().collect();
     for key in keys {
         assert_eq!(server.delete(&key), Some(204), "{key}");
         model.remove(&key);
@@ -124,11 +118,6 @@ fn it_refuses_loses_nothing_and_recovers() {
     let server = start();
     verify(&server, &model);
     assert_eq!(server.stop(), Some(0));
-    let check = program()
-        .arg("check")
-        .arg("--data")
-        .arg(&data)
-        .output()
-        .unwrap();
+    let check = program().arg("check").arg("--data").arg(&data).output().unwrap();
     expect(&check, 0);
 }

@@ -38,9 +38,5 @@ fn a_damaged_value_leaves_no_file() {
     expect(&get, 1);
     assert!(said(&get).contains("did not come whole"), "{}", said(&get));
     assert!(!out.exists());
-    assert_eq!(
-        std::fs::read_dir(dir.path()).unwrap().count(),
-        1,
-        "no part of it either"
-    );
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no part of it either");
 }

@@ -1,9 +1,6 @@
 //! The HTTP door, called as a value: no port, no process.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a failed test should fail at the line that fails"
-)]
+#![allow(clippy::unwrap_used, reason = "a failed test should fail at the line that fails")]
 
 use axum::Router;
 use axum::body::Body;
@@ -34,10 +31,7 @@ impl Door {
     fn with(options: &Options, settings: Settings) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), options).unwrap();
-        Self {
-            app: app_with(store, settings),
-            dir,
-        }
+        Self { app: app_with(store, settings), dir }
     }
 
     async fn ask(&self, line: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
@@ -59,8 +53,7 @@ impl Door {
     }
 
     async fn get(&self, uri: &str, headers: &[(&str, &str)]) -> Answer {
-        self.ask(&format!("GET {uri}"), headers, Body::empty())
-            .await
+        self.ask(&format!("GET {uri}"), headers, Body::empty()).await
     }
 
     async fn put(&self, uri: &str, body: &[u8]) -> Answer {
@@ -179,13 +172,9 @@ async fn conditions_guard_puts_gets_and_deletes() {
     let get = door.get(uri, &[("if-none-match", &one)]).await;
     assert_eq!((get.status(), get.bytes()), (200, &b"two"[..]));
     door.get(uri, &[("if-match", &one)]).await.refused(412);
-    let refused = door
-        .ask(&delete, &[("if-match", &one)], Body::empty())
-        .await;
+    let refused = door.ask(&delete, &[("if-match", &one)], Body::empty()).await;
     refused.refused(412);
-    let gone = door
-        .ask(&delete, &[("if-match", &two)], Body::empty())
-        .await;
+    let gone = door.ask(&delete, &[("if-match", &two)], Body::empty()).await;
     assert_eq!(gone.status(), 204);
 }
 
@@ -203,20 +192,13 @@ async fn ranges_are_served_from_small_and_large_values() {
             ("bytes=5-9999999", 5, len),
         ] {
             let get = door.get(&uri, &[("range", range)]).await;
-            assert_eq!(
-                (get.status(), get.bytes()),
-                (206, &whole[from..to]),
-                "{range}"
-            );
+            assert_eq!((get.status(), get.bytes()), (206, &whole[from..to]), "{range}");
             let told = format!("bytes {from}-{}/{len}", to - 1);
             assert_eq!(get.header(header::CONTENT_RANGE), told);
         }
         let outside = door.get(&uri, &[("range", "bytes=9999999-")]).await;
         outside.refused(416);
-        assert_eq!(
-            outside.header(header::CONTENT_RANGE),
-            format!("bytes */{len}")
-        );
+        assert_eq!(outside.header(header::CONTENT_RANGE), format!("bytes */{len}"));
         let first = ("range", "bytes=0-0");
         let same = door.get(&uri, &[first, ("if-range", &tag)]).await;
         assert_eq!(same.status(), 206);
@@ -229,8 +211,7 @@ async fn ranges_are_served_from_small_and_large_values() {
 async fn listings_page_in_a_stable_order() {
     let door = Door::open();
     for name in ["b/2.wav", "a/1.wav", "a/2.flac", "a/3.wav", "c"] {
-        door.put(&format!("/v1/objects/{name}"), name.as_bytes())
-            .await;
+        door.put(&format!("/v1/objects/{name}"), name.as_bytes()).await;
     }
     let cases: [(&str, &[&str]); 4] = [
         ("", &["a/1.wav", "a/2.flac", "a/3.wav", "b/2.wav", "c"]),
@@ -261,9 +242,7 @@ async fn listings_page_in_a_stable_order() {
         }
     }
     for query in ["limit=0", "limit=10001", "limit=x", "prefx=a"] {
-        door.get(&format!("/v1/objects?{query}"), &[])
-            .await
-            .refused(400);
+        door.get(&format!("/v1/objects?{query}"), &[]).await.refused(400);
     }
 }
 
@@ -293,20 +272,14 @@ async fn damage_breaks_the_answer_off_and_no_damaged_byte_is_sent() {
 
 #[tokio::test]
 async fn limits_are_told_before_and_while_the_body_comes() {
-    let options = Options {
-        max_object: 100_000,
-        ..Options::default()
-    };
+    let options = Options { max_object: 100_000, ..Options::default() };
     let door = Door::with(&options, Settings::default());
     let put = "PUT /v1/objects/k";
     let length = [("content-length", "100001")];
     door.ask(put, &length, bytes(100_001)).await.refused(413);
     door.ask(put, &[], bytes(100_001)).await.refused(413);
     assert_eq!(door.ask(put, &[], bytes(100_000)).await.status(), 201);
-    for header in [
-        ("content-range", "bytes 0-1/2"),
-        ("content-encoding", "gzip"),
-    ] {
+    for header in [("content-range", "bytes 0-1/2"), ("content-encoding", "gzip")] {
         door.ask(put, &[header], "x").await.refused(400);
     }
 }
@@ -325,10 +298,7 @@ async fn health_counts_and_stays_open_where_values_want_a_token() {
     wrong.refused(401);
     assert!(wrong.header(header::WWW_AUTHENTICATE).starts_with("Bearer"));
     let right = [("authorization", "bearer 0123456789abcdef")];
-    assert_eq!(
-        door.ask("PUT /v1/objects/k", &right, "x").await.status(),
-        201
-    );
+    assert_eq!(door.ask("PUT /v1/objects/k", &right, "x").await.status(), 201);
     let health = door.get("/health", &[]).await.json();
     assert_eq!((&health["keys"], &health["bytes"]), (&1.into(), &1.into()));
     assert_eq!(door.get("/ready", &[]).await.status(), 200);
@@ -336,14 +306,9 @@ async fn health_counts_and_stays_open_where_values_want_a_token() {
 
 #[tokio::test]
 async fn a_name_that_only_points_here_is_refused_where_there_is_no_token() {
-    let settings = Settings {
-        access: Access::Local,
-        ..Settings::default()
-    };
+    let settings = Settings { access: Access::Local, ..Settings::default() };
     let door = Door::with(&Options::default(), settings);
-    let rebound = door
-        .get("/v1/objects", &[("host", "rebound.example:8080")])
-        .await;
+    let rebound = door.get("/v1/objects", &[("host", "rebound.example:8080")]).await;
     rebound.refused(403);
     let local = door.get("/v1/objects", &[("host", "localhost:8080")]).await;
     assert_eq!(local.status(), 200);

@@ -15,21 +15,13 @@ fn a_file_and_a_pipe_are_stored_and_their_checksum_printed() {
     let file = dir.path().join("take.wav");
     std::fs::write(&file, &value).unwrap();
     let key = "takes/1 #ü?.wav";
-    let put = server.run(&[
-        "put",
-        key,
-        file.to_str().unwrap(),
-        "--content-type",
-        "audio/wav",
-    ]);
+    let put = server.run(&["put", key, file.to_str().unwrap(), "--content-type", "audio/wav"]);
     expect(&put, 0);
     assert_eq!(text(&put).trim(), Checksum::of(&value).to_string());
     assert_eq!(server.get("takes/1%20%23%C3%BC%3F.wav"), Some(value));
 
     let mut command = program();
-    command
-        .args(["put", "piped", "--json"])
-        .env("STREAMDB_SERVER", server.url());
+    command.args(["put", "piped", "--json"]).env("STREAMDB_SERVER", server.url());
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"piped").unwrap();
@@ -46,11 +38,7 @@ fn conditions_that_do_not_hold_are_told() {
     expect(&server.run(&["put", "k", "--if-absent"]), 0);
     let refused = server.run(&["put", "k", "--if-absent"]);
     expect(&refused, 1);
-    assert!(
-        said(&refused).contains("does not hold"),
-        "{}",
-        said(&refused)
-    );
+    assert!(said(&refused).contains("does not hold"), "{}", said(&refused));
     expect(&server.run(&["put", "k", "--if-match", &none]), 1);
     let same = Checksum::of(b"").to_string();
     expect(&server.run(&["put", "k", "--if-match", &same]), 0);
@@ -70,8 +58,5 @@ fn wrong_input_and_an_absent_server_are_told() {
         expect(&server.run(arguments), 2);
     }
     // Nothing listens on port 1 of the loopback address.
-    expect(
-        &server.run(&["put", "k", "--server", "http://127.0.0.1:1"]),
-        3,
-    );
+    expect(&server.run(&["put", "k", "--server", "http://127.0.0.1:1"]), 3);
 }

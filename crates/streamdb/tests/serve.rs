@@ -26,28 +26,17 @@ fn beyond_this_machine_it_wants_a_token_or_a_word() {
     let dir = tempfile::tempdir().unwrap();
     let serve = |arguments: &[&str]| {
         let mut command = program();
-        command
-            .arg("serve")
-            .arg("--data")
-            .arg(dir.path())
-            .args(arguments);
+        command.arg("serve").arg("--data").arg(dir.path()).args(arguments);
         command
     };
     let refused = serve(&["--listen", "0.0.0.0:0"]).output().unwrap();
     expect(&refused, 2);
-    assert!(
-        said(&refused).contains("--token-file"),
-        "{}",
-        said(&refused)
-    );
+    assert!(said(&refused).contains("--token-file"), "{}", said(&refused));
     let token = dir.path().join("token");
     std::fs::write(&token, "short\n").unwrap();
     let token_file = token.to_str().unwrap();
     expect(&serve(&["--token-file", token_file]).output().unwrap(), 2);
-    expect(
-        &serve(&["--token-file", "/none/there"]).output().unwrap(),
-        2,
-    );
+    expect(&serve(&["--token-file", "/none/there"]).output().unwrap(), 2);
 
     std::fs::write(&token, "0123456789abcdef\n").unwrap();
     let listen = ["--listen", "127.0.0.1:0", "--token-file", token_file];
@@ -66,16 +55,10 @@ fn a_held_store_and_a_taken_port_are_told() {
     let (dir, server) = fresh();
     let store = dir.path().join("store");
     let mut command = program();
-    command
-        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-        .arg(&store);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&store);
     let held = command.output().unwrap();
     expect(&held, 3);
-    assert!(
-        said(&held).contains(store.to_str().unwrap()),
-        "{}",
-        said(&held)
-    );
+    assert!(said(&held).contains(store.to_str().unwrap()), "{}", said(&held));
     assert!(said(&held).contains("held by process"), "{}", said(&held));
 
     let other = tempfile::tempdir().unwrap();
@@ -103,9 +86,7 @@ fn the_service_manager_is_told_when_it_is_ready_and_when_it_ends() {
     let socket = UnixDatagram::bind(&path).unwrap();
     let mut command = program();
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]);
-    command
-        .arg(dir.path().join("store"))
-        .env("NOTIFY_SOCKET", &path);
+    command.arg(dir.path().join("store")).env("NOTIFY_SOCKET", &path);
     let server = Server::spawn(&mut command);
     let mut told = [0; 100];
     let len = socket.recv(&mut told).unwrap();
@@ -126,10 +107,7 @@ fn a_client_that_dawdles_over_its_request_is_let_go() {
         let mut answer = String::new();
         // Ends because the server hangs up; the test would otherwise never end.
         let _ = socket.read_to_string(&mut answer);
-        assert!(
-            answer.is_empty() || answer.starts_with("HTTP/1.1 408"),
-            "{answer}"
-        );
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
     }
     assert_eq!(server.get("k"), None);
 }
@@ -138,17 +116,12 @@ fn a_client_that_dawdles_over_its_request_is_let_go() {
 fn a_huge_head_is_refused() {
     let (_dir, server) = fresh();
     let mut socket = TcpStream::connect(server.address).unwrap();
-    let head = format!(
-        "GET /health HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n",
-        "x".repeat(1 << 20)
-    );
+    let head =
+        format!("GET /health HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
     // The server may hang up before all of it has been sent.
     let _ = socket.write_all(head.as_bytes());
     let mut answer = String::new();
     let _ = socket.read_to_string(&mut answer);
-    assert!(
-        answer.is_empty() || answer.starts_with("HTTP/1.1 431"),
-        "{answer}"
-    );
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
     assert_eq!(server.put("k", b"x"), Some(201));
 }

@@ -22,9 +22,5 @@ fn the_facts_are_told() {
     assert!(plain.contains("5 bytes"), "{plain}");
     let none = server.run(&["stat", "none"]);
     expect(&none, 1);
-    assert!(
-        said(&none).contains("no value under \"none\""),
-        "{}",
-        said(&none)
-    );
+    assert!(said(&none).contains("no value under \"none\""), "{}", said(&none));
 }

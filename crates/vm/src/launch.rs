@@ -150,18 +150,17 @@ impl Launch<'_> {
     ) -> Result<(), StartError> {
         let deadline = Instant::now() + self.patience;
         let files = self.instance.files();
-        let mut phase = "start of QEMU".to_owned();
-        let mut qmp = self.wait(keeper, cancel, deadline, &mut phase, || {
+        let phase = "start of QEMU";
+        let mut qmp = self.wait(keeper, cancel, deadline, phase, || {
             Ok(files.qmp.exists().then(|| Qmp::connect(&files.qmp)).and_then(Result::ok))
         })?;
         on(Event::Placed(self.place(&mut qmp)?));
         qmp.execute("cont", json!({}))?;
-        "kernel".clone_into(&mut phase);
         let mut signals = Signals::of(files.ready.clone());
-        let mut latest = phase;
+        let mut latest = "kernel".to_owned();
         let mut ready = false;
         while !ready {
-            let new = self.wait(keeper, cancel, deadline, &mut latest, || {
+            let new = self.wait(keeper, cancel, deadline, &latest, || {
                 let new = signals.poll().map_err(|source| StartError::Host {
                     what: files.ready.display().to_string(),
                     source,
@@ -189,7 +188,7 @@ impl Launch<'_> {
         keeper: &Keeper,
         cancel: &AtomicBool,
         deadline: Instant,
-        phase: &mut String,
+        phase: &str,
         mut ask: impl FnMut() -> Result<Option<T>, StartError>,
     ) -> Result<T, StartError> {
         loop {
@@ -208,7 +207,7 @@ impl Launch<'_> {
                 let log = tail(&self.instance.files().console, 20);
                 return Err(StartError::NotReady {
                     after: self.patience,
-                    phase: phase.clone(),
+                    phase: phase.to_owned(),
                     log,
                 });
             }

@@ -24,10 +24,7 @@ pub(crate) struct Check {
 
 impl Check {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let options = Options {
-            create: false,
-            ..Options::default()
-        };
+        let options = Options { create: false, ..Options::default() };
         let store = Store::open(&self.data, &options)?;
         let report = store.check(|_| {})?;
         let whole = report.problems.is_empty();
@@ -42,24 +39,15 @@ impl Check {
         } else {
             for problem in &report.problems {
                 let key = problem.key.as_deref().unwrap_or("(index)").escape_debug();
-                print(format_args!(
-                    "{key}: {}\n  {}",
-                    problem.error, problem.remedy
-                ))?;
+                print(format_args!("{key}: {}\n  {}", problem.error, problem.remedy))?;
             }
             let problems = report.problems.len();
             let (keys, bytes) = (report.keys, report.bytes);
-            print(format_args!(
-                "{keys} keys, {bytes} bytes whole, {problems} problems"
-            ))?;
+            print(format_args!("{keys} keys, {bytes} bytes whole, {problems} problems"))?;
         }
         if whole {
             return Ok(());
         }
-        Err(Failure::new(
-            Kind::No,
-            format!("the store in {} is damaged", self.data.display()),
-            "",
-        ))
+        Err(Failure::new(Kind::No, format!("the store in {} is damaged", self.data.display()), ""))
     }
 }

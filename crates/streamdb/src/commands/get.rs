@@ -93,8 +93,7 @@ impl Get {
             };
             let got = piece.get(..count).unwrap_or_default();
             checksum.update(got);
-            out.write_all(got)
-                .map_err(|error| Failure::output(&error))?;
+            out.write_all(got).map_err(|error| Failure::output(&error))?;
         }
         let checksum = Checksum::from_bytes(checksum.finalize().into());
         if tag.is_some_and(|tag| tag != checksum) {

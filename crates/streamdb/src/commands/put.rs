@@ -41,10 +41,7 @@ pub(crate) struct Put {
 impl Put {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let client = self.server.client()?;
-        let mut source = Summed {
-            from: self.source()?,
-            checksum: Sha256::new(),
-        };
+        let mut source = Summed { from: self.source()?, checksum: Sha256::new() };
         let tag = self.if_match.map(|checksum| format!("\"{checksum}\""));
         // A server that refuses says so before the value has been sent.
         let mut headers = vec![("expect", "100-continue")];
@@ -54,19 +51,14 @@ impl Put {
         headers.extend(self.if_absent.then_some(("if-none-match", "*")));
         let uri = client.object(&self.key);
         let mut response = client.send("PUT", &uri, &headers, Some(&mut source))?;
-        let text = response
-            .body_mut()
-            .read_to_string()
-            .map_err(|error| client.unreachable(&error))?;
+        let text =
+            response.body_mut().read_to_string().map_err(|error| client.unreachable(&error))?;
         let mut told: Value = serde_json::from_str(&text).unwrap_or_default();
         let sent = Checksum::from_bytes(source.checksum.finalize().into()).to_string();
         if told.get("checksum").and_then(Value::as_str) != Some(&sent) {
             return Err(Failure::new(
                 Kind::No,
-                format!(
-                    "{:?} was not stored with the checksum of what was sent",
-                    self.key
-                ),
+                format!("{:?} was not stored with the checksum of what was sent", self.key),
                 "put it again; if it happens again, look at the network and the memory between",
             ));
         }
@@ -109,8 +101,7 @@ struct Summed {
 impl Read for Summed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.from.read(buffer)?;
-        self.checksum
-            .update(buffer.get(..count).unwrap_or_default());
+        self.checksum.update(buffer.get(..count).unwrap_or_default());
         Ok(count)
     }
 }

@@ -67,10 +67,8 @@ impl Serve {
             cache: usize::try_from(self.cache.0).unwrap_or(defaults.cache),
         };
         let store = Store::open(&self.data, &options)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
                 Failure::new(
                     Kind::Lacking,
                     format!("could not start the server's threads: {error}"),
@@ -83,15 +81,13 @@ impl Serve {
     /// Beyond this machine a store is only served on the operator's word.
     fn access(&self) -> Result<Access, Failure> {
         match &self.token_file {
-            Some(path) => Token::new(&read_token(path)?)
-                .map(Access::Token)
-                .map_err(|error| {
-                    Failure::new(
-                        Kind::Wrong,
-                        format!("the token file {}: {error}", path.display()),
-                        "make one with: head -c 24 /dev/urandom | base64 > FILE",
-                    )
-                }),
+            Some(path) => Token::new(&read_token(path)?).map(Access::Token).map_err(|error| {
+                Failure::new(
+                    Kind::Wrong,
+                    format!("the token file {}: {error}", path.display()),
+                    "make one with: head -c 24 /dev/urandom | base64 > FILE",
+                )
+            }),
             None if self.open => Ok(Access::Open),
             None if self.listen.ip().is_loopback() => Ok(Access::Local),
             None => Err(Failure::new(

@@ -98,12 +98,9 @@ fn shows(token: &Token, request: &Request) -> bool {
     let Some(value) = request.headers().get(header::AUTHORIZATION) else {
         return false;
     };
-    value
-        .as_bytes()
-        .split_at_checked(7)
-        .is_some_and(|(scheme, text)| {
-            scheme.eq_ignore_ascii_case(b"bearer ") && token.is(text.trim_ascii())
-        })
+    value.as_bytes().split_at_checked(7).is_some_and(|(scheme, text)| {
+        scheme.eq_ignore_ascii_case(b"bearer ") && token.is(text.trim_ascii())
+    })
 }
 
 fn calls_this_machine(request: &Request) -> bool {
@@ -142,21 +139,10 @@ mod tests {
             let request = Request::builder().header("host", host);
             calls_this_machine(&request.body(axum::body::Body::empty()).unwrap())
         };
-        for host in [
-            "localhost",
-            "LOCALHOST:8080",
-            "127.0.0.1:1",
-            "[::1]:8080",
-            "[::1]",
-        ] {
+        for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:8080", "[::1]"] {
             assert!(calls(host), "{host}");
         }
-        for host in [
-            "example.org",
-            "example.org:8080",
-            "localhost.example.org",
-            "",
-        ] {
+        for host in ["example.org", "example.org:8080", "localhost.example.org", ""] {
             assert!(!calls(host), "{host}");
         }
     }

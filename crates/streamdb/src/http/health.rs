@@ -29,11 +29,7 @@ async fn look(door: Door) -> Result<crate::Counts, Refusal> {
     let store = door.store.clone();
     blocking(move || {
         store.counts().map_err(|error| {
-            Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                error.to_string(),
-                error.remedy(),
-            )
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string(), error.remedy())
         })
     })
     .await

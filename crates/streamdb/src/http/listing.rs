@@ -43,9 +43,8 @@ pub(super) async fn list(State(door): State<Door>, uri: Uri) -> Result<Json<Valu
         limit,
     };
     let store = door.store.clone();
-    let page = blocking(move || store.list(&query))
-        .await
-        .inspect_err(|refusal| door.tell(refusal))?;
+    let page =
+        blocking(move || store.list(&query)).await.inspect_err(|refusal| door.tell(refusal))?;
     let entries: Vec<_> = page.entries.iter().map(entry).collect();
     Ok(Json(json!({ "entries": entries, "next": page.next })))
 }

@@ -42,11 +42,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            access: Access::Open,
-            stall: Duration::from_secs(30),
-            notice: Arc::new(|_| {}),
-        }
+        Self { access: Access::Open, stall: Duration::from_secs(30), notice: Arc::new(|_| {}) }
     }
 }
 
@@ -76,20 +72,13 @@ pub fn app(store: Store) -> Router {
 /// The door to a store.
 pub fn app_with(store: Store, settings: Settings) -> Router {
     let access = settings.access.clone();
-    let door = Door {
-        store,
-        settings,
-        commits: Arc::new(Semaphore::new(4)),
-    };
+    let door = Door { store, settings, commits: Arc::new(Semaphore::new(4)) };
     let objects = Router::new()
         .route("/v1/objects", get(listing::list))
         .route("/v1/objects/", get(listing::list))
         .route(
             "/v1/objects/{*key}",
-            get(object::get)
-                .head(object::head)
-                .put(upload::put)
-                .delete(object::delete),
+            get(object::get).head(object::head).put(upload::put).delete(object::delete),
         )
         .layer(axum::middleware::from_fn_with_state(access, access::admit));
     Router::new()

@@ -49,9 +49,8 @@ pub(super) async fn get(
     let key = key(&uri)?;
     let wanted = conditions(&headers)?;
     let (store, of) = (door.store.clone(), key.clone());
-    let object = blocking(move || store.get(&of))
-        .await
-        .inspect_err(|refusal| door.tell(refusal))?;
+    let object =
+        blocking(move || store.get(&of)).await.inspect_err(|refusal| door.tell(refusal))?;
     if let Some(early) = decide(&key, object.as_ref().map(crate::Object::meta), &wanted)? {
         return Ok(early);
     }
@@ -95,17 +94,13 @@ pub(super) async fn head(
     let key = key(&uri)?;
     let wanted = conditions(&headers)?;
     let (store, of) = (door.store.clone(), key.clone());
-    let meta = blocking(move || store.stat(&of))
-        .await
-        .inspect_err(|refusal| door.tell(refusal))?;
+    let meta = blocking(move || store.stat(&of)).await.inspect_err(|refusal| door.tell(refusal))?;
     if let Some(early) = decide(&key, meta.as_ref(), &wanted)? {
         return Ok(early);
     }
     let meta = meta.ok_or_else(|| Refusal::not_found(&key))?;
     let mut response = facts(&meta).into_response();
-    response
-        .headers_mut()
-        .insert(header::CONTENT_LENGTH, meta.size.into());
+    response.headers_mut().insert(header::CONTENT_LENGTH, meta.size.into());
     Ok(response)
 }
 
@@ -121,8 +116,7 @@ pub(super) async fn delete(
     let gone = blocking(move || store.delete(&of, &wanted))
         .await
         .inspect_err(|refusal| door.tell(refusal))?;
-    gone.map(|_| StatusCode::NO_CONTENT)
-        .ok_or_else(|| Refusal::not_found(&key))
+    gone.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| Refusal::not_found(&key))
 }
 
 /// Applies the conditions of a read: `Some` is an answer that needs no value.
@@ -131,10 +125,7 @@ fn decide(
     meta: Option<&Meta>,
     wanted: &Conditions,
 ) -> Result<Option<Response>, Refusal> {
-    let matches = Conditions {
-        matches: wanted.matches.clone(),
-        differs: None,
-    };
+    let matches = Conditions { matches: wanted.matches.clone(), differs: None };
     matches.check(key, meta)?;
     match (meta, &wanted.differs) {
         (Some(meta), Some(tags)) if tags.name(Some(meta)) => {
@@ -165,22 +156,13 @@ pub(super) fn facts(meta: &Meta) -> HeaderMap {
     headers.insert(header::ETAG, text(etag(&meta.checksum)));
     headers.insert(header::CONTENT_TYPE, text(meta.content_type.clone()));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(
-        header::LAST_MODIFIED,
-        text(httpdate::fmt_http_date(modified)),
-    );
+    headers.insert(header::LAST_MODIFIED, text(httpdate::fmt_http_date(modified)));
     headers.insert(VERSION, meta.version.into());
     headers.insert(CREATED, meta.created.into());
     headers.insert(MODIFIED, meta.modified.into());
     // What people store must not run as a page of this server, nor be guessed to be one.
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    headers.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("sandbox"),
-    );
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
     headers
 }
 

@@ -23,12 +23,7 @@ pub(super) fn asked(header: &str, size: u64) -> Asked {
         return Asked::Whole;
     };
     let (first, last) = (first.trim(), last.trim());
-    match (
-        first.is_empty(),
-        number(first),
-        last.is_empty(),
-        number(last),
-    ) {
+    match (first.is_empty(), number(first), last.is_empty(), number(last)) {
         // The last so many bytes.
         (true, _, false, Some(0)) => Asked::Outside,
         (true, _, false, Some(_)) if size == 0 => Asked::Outside,

@@ -20,12 +20,7 @@ impl Refusal {
         error: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self {
-            status,
-            error: error.into(),
-            remedy: remedy.into(),
-            extra: None,
-        }
+        Self { status, error: error.into(), remedy: remedy.into(), extra: None }
     }
 
     pub(super) fn bad(error: impl Into<String>, remedy: impl Into<String>) -> Self {
@@ -76,11 +71,7 @@ impl From<KeyError> for Refusal {
 
 impl From<ReadError> for Refusal {
     fn from(error: ReadError) -> Self {
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            error.to_string(),
-            error.remedy(),
-        )
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), error.remedy())
     }
 }
 

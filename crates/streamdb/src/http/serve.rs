@@ -79,7 +79,5 @@ pub async fn serve(
         });
     }
     drop(listener);
-    tokio::time::timeout(limits.drain, graceful.shutdown())
-        .await
-        .is_ok()
+    tokio::time::timeout(limits.drain, graceful.shutdown()).await.is_ok()
 }

@@ -27,18 +27,14 @@ pub(super) async fn put(
     body: Body,
 ) -> Result<Response, Refusal> {
     let key = key(&uri)?;
-    let put = Put {
-        content_type: content_type(&headers)?,
-        conditions: conditions(&headers)?,
-    };
+    let put = Put { content_type: content_type(&headers)?, conditions: conditions(&headers)? };
     put.check()?;
     check_length(&door, &headers)?;
     if !put.conditions.is_none() {
         // Spares the client sending what will be refused; the commit decides anew.
         let (store, of, wanted) = (door.store.clone(), key.clone(), put.conditions.clone());
-        let there = blocking(move || store.stat(&of))
-            .await
-            .inspect_err(|refusal| door.tell(refusal))?;
+        let there =
+            blocking(move || store.stat(&of)).await.inspect_err(|refusal| door.tell(refusal))?;
         wanted.check(&key, there.as_ref())?;
     }
     let (upload, rest) = receive(&door, body).await?;
@@ -48,29 +44,19 @@ pub(super) async fn put(
         .await
         .inspect_err(|refusal| door.tell(refusal))?;
     drop(turn);
-    let status = if stored.replaced {
-        StatusCode::OK
-    } else {
-        StatusCode::CREATED
-    };
+    let status = if stored.replaced { StatusCode::OK } else { StatusCode::CREATED };
     let mut told = facts(&stored.meta);
     // These belong to the value, and the body of this answer is not the value.
     told.remove(header::CONTENT_TYPE);
     told.remove(header::ACCEPT_RANGES);
-    let entry = Entry {
-        key,
-        meta: stored.meta,
-    };
+    let entry = Entry { key, meta: stored.meta };
     Ok((status, told, Json(super::listing::entry(&entry))).into_response())
 }
 
 fn content_type(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     for (name, why) in [
         (header::CONTENT_RANGE, "a part of a value cannot be put"),
-        (
-            header::CONTENT_ENCODING,
-            "values are kept as they are, without an encoding",
-        ),
+        (header::CONTENT_ENCODING, "values are kept as they are, without an encoding"),
     ] {
         if headers.contains_key(&name) {
             return Err(Refusal::bad(

@@ -118,15 +118,9 @@ impl Inner {
             .read(|txn| {
                 let back = reversed(key.as_bytes());
                 if txn.open_table(VALUES)?.get(key.as_bytes())?.is_some() {
-                    return Ok((
-                        true,
-                        txn.open_table(SUFFIXES)?.get(back.as_slice())?.is_some(),
-                    ));
+                    return Ok((true, txn.open_table(SUFFIXES)?.get(back.as_slice())?.is_some()));
                 }
-                Ok((
-                    false,
-                    txn.open_table(SUFFIXES)?.get(back.as_slice())?.is_some(),
-                ))
+                Ok((false, txn.open_table(SUFFIXES)?.get(back.as_slice())?.is_some()))
             })
             .map_err(|fault| self.read_fault(fault))?;
         *in_table += u64::from(twin.0);
@@ -148,9 +142,7 @@ impl Inner {
             }
         };
         if !twin.1 {
-            return Ok(Err(problem(
-                "it is missing from the listing by suffix".to_owned(),
-            )));
+            return Ok(Err(problem("it is missing from the listing by suffix".to_owned())));
         }
         Ok(read.map_err(problem))
     }
@@ -162,10 +154,7 @@ impl Inner {
             .map_err(|error| format!("its content file cannot be opened: {error}"))?;
         let actual = std::fs::metadata(self.content.path(id)).map_or(0, |file| file.len());
         if actual != meta.size {
-            return Err(format!(
-                "its content file has {actual} bytes instead of {}",
-                meta.size
-            ));
+            return Err(format!("its content file has {actual} bytes instead of {}", meta.size));
         }
         let mut checksum = Sha256::new();
         loop {
@@ -208,9 +197,7 @@ impl Inner {
             })
             .map_err(|fault| self.read_fault(fault))?;
         if suffixes != objects {
-            check.index(format!(
-                "the listing by suffix has {suffixes} keys, the store {objects}"
-            ));
+            check.index(format!("the listing by suffix has {suffixes} keys, the store {objects}"));
         }
         if values > in_table {
             check.index(format!("{} values belong to no key", values - in_table));

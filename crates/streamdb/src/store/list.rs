@@ -33,12 +33,7 @@ impl Query {
 
 impl Default for Query {
     fn default() -> Self {
-        Self {
-            prefix: String::new(),
-            suffix: String::new(),
-            cursor: None,
-            limit: 1000,
-        }
+        Self { prefix: String::new(), suffix: String::new(), cursor: None, limit: 1000 }
     }
 }
 
@@ -77,17 +72,11 @@ impl Store {
                 let suffixes = txn.open_table(SUFFIXES)?;
                 let back = reversed(query.suffix.as_bytes());
                 let after = query.cursor.as_ref().map(|key| reversed(key.as_bytes()));
-                let page = scan(
-                    &suffixes,
-                    &back,
-                    after.as_deref(),
-                    query.limit,
-                    |back, _| {
-                        let key = reversed(back);
-                        let record = objects.get(key.as_slice())?;
-                        Ok(record.map(|record| decode(&key, record.value())))
-                    },
-                )?;
+                let page = scan(&suffixes, &back, after.as_deref(), query.limit, |back, _| {
+                    let key = reversed(back);
+                    let record = objects.get(key.as_slice())?;
+                    Ok(record.map(|record| decode(&key, record.value())))
+                })?;
                 Ok(page.map(|(entries, last)| (entries, last.map(|back| reversed(&back)))))
             } else {
                 let after = query.cursor.as_deref().map(str::as_bytes);
@@ -145,13 +134,7 @@ fn decode(key: &[u8], record: &[u8]) -> Result<Entry, ReadError> {
         detail: format!("it holds a name that is no key: {error}"),
     })?;
     match Record::decode(&key, record) {
-        Ok(record) => Ok(Entry {
-            key,
-            meta: record.meta,
-        }),
-        Err(Unreadable(detail)) => Err(ReadError::Damaged {
-            key,
-            detail: detail.to_owned(),
-        }),
+        Ok(record) => Ok(Entry { key, meta: record.meta }),
+        Err(Unreadable(detail)) => Err(ReadError::Damaged { key, detail: detail.to_owned() }),
     }
 }

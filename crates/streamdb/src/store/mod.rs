@@ -41,12 +41,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            create: true,
-            max_object: u64::MAX,
-            reserve: 8 << 20,
-            cache: 64 << 20,
-        }
+        Self { create: true, max_object: u64::MAX, reserve: 8 << 20, cache: 64 << 20 }
     }
 }
 
@@ -109,10 +104,7 @@ impl Store {
         if !index_path.exists() {
             if ContentDir::any(dir).map_err(OpenError::io("list", dir))? {
                 // Opening would make an empty index and sweep away every large value.
-                return Err(OpenError::IndexMissing {
-                    dir: dir.into(),
-                    index: index_path,
-                });
+                return Err(OpenError::IndexMissing { dir: dir.into(), index: index_path });
             }
             if !options.create {
                 return Err(OpenError::Missing { dir: dir.into() });
@@ -158,10 +150,7 @@ impl Store {
             .read(|txn| {
                 Ok(Counts {
                     keys: txn.open_table(OBJECTS)?.len()?,
-                    bytes: txn
-                        .open_table(COUNTERS)?
-                        .get(BYTES)?
-                        .map_or(0, |bytes| bytes.value()),
+                    bytes: txn.open_table(COUNTERS)?.get(BYTES)?.map_or(0, |bytes| bytes.value()),
                 })
             })
             .map_err(|fault| self.inner.read_fault(fault))
@@ -189,14 +178,8 @@ fn as_io(fault: Fault) -> io::Error {
 
 fn open_fault(fault: Fault, dir: &Path, index: &Path) -> OpenError {
     match fault {
-        Fault::Held => OpenError::Held {
-            dir: dir.into(),
-            pid: None,
-        },
-        Fault::Damaged(detail) => OpenError::Damaged {
-            index: index.into(),
-            detail,
-        },
+        Fault::Held => OpenError::Held { dir: dir.into(), pid: None },
+        Fault::Damaged(detail) => OpenError::Damaged { index: index.into(), detail },
         Fault::Full => OpenError::Full { dir: dir.into() },
         other => OpenError::io("open the index", index)(as_io(other)),
     }
@@ -216,10 +199,7 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut text = String::new();
             let _ = file.read_to_string(&mut text);
-            return Err(OpenError::Held {
-                dir: dir.into(),
-                pid: text.trim().parse().ok(),
-            });
+            return Err(OpenError::Held { dir: dir.into(), pid: text.trim().parse().ok() });
         }
         Err(error) => return Err(OpenError::io("lock", &path)(error.into())),
     }

@@ -133,10 +133,7 @@ pub(super) fn verify(key: &Key, meta: &Meta, bytes: &[u8]) -> Result<(), ReadErr
 }
 
 fn damaged(key: &Key, detail: impl Into<String>) -> ReadError {
-    ReadError::Damaged {
-        key: key.clone(),
-        detail: detail.into(),
-    }
+    ReadError::Damaged { key: key.clone(), detail: detail.into() }
 }
 
 impl Object {
@@ -158,9 +155,7 @@ impl Object {
     pub fn into_range(self, range: Range<u64>) -> ObjectReader {
         let content = match self.content {
             Content::Whole(bytes) => {
-                let end = usize::try_from(range.end)
-                    .unwrap_or(usize::MAX)
-                    .min(bytes.len());
+                let end = usize::try_from(range.end).unwrap_or(usize::MAX).min(bytes.len());
                 let start = usize::try_from(range.start).unwrap_or(usize::MAX).min(end);
                 Content::Whole(bytes.slice(start..end))
             }
@@ -169,11 +164,7 @@ impl Object {
                 Content::File(reader)
             }
         };
-        ObjectReader {
-            key: self.key,
-            content,
-            held: Bytes::new(),
-        }
+        ObjectReader { key: self.key, content, held: Bytes::new() }
     }
 
     /// The whole value in memory.

@@ -23,10 +23,7 @@ fn bytes(len: usize, seed: u8) -> Vec<u8> {
 }
 
 fn value(store: &Store, name: &str) -> Option<Vec<u8>> {
-    store
-        .get(&key(name))
-        .unwrap()
-        .map(|object| object.into_bytes().unwrap())
+    store.get(&key(name)).unwrap().map(|object| object.into_bytes().unwrap())
 }
 
 fn blobs(dir: &TempDir) -> Vec<PathBuf> {
@@ -56,16 +53,8 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let name = || {
-        prop::sample::select(vec![
-            "a",
-            "a.wav",
-            "b.wav",
-            "a/b.wav",
-            "..",
-            "é.wav",
-            "z\u{10ffff}",
-        ])
-        .prop_map(str::to_owned)
+        prop::sample::select(vec!["a", "a.wav", "b.wav", "a/b.wav", "..", "é.wav", "z\u{10ffff}"])
+            .prop_map(str::to_owned)
     };
     // Both sides of every line at which a value changes its place.
     let size = prop::sample::select(vec![
@@ -91,19 +80,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn all(store: &Store, prefix: &str, suffix: &str, limit: usize) -> Vec<String> {
     let mut names = Vec::new();
-    let mut query = Query {
-        prefix: prefix.into(),
-        suffix: suffix.into(),
-        limit,
-        ..Query::default()
-    };
+    let mut query =
+        Query { prefix: prefix.into(), suffix: suffix.into(), limit, ..Query::default() };
     loop {
         let page = store.list(&query).unwrap();
-        names.extend(
-            page.entries
-                .into_iter()
-                .map(|entry| entry.key.as_str().to_owned()),
-        );
+        names.extend(page.entries.into_iter().map(|entry| entry.key.as_str().to_owned()));
         match page.next {
             Some(next) => query.cursor = Some(next),
             None => return names,
@@ -112,14 +93,9 @@ fn all(store: &Store, prefix: &str, suffix: &str, limit: usize) -> Vec<String> {
 }
 
 fn expect_same(store: &Store, model: &BTreeMap<String, Vec<u8>>) {
-    for (prefix, suffix) in [
-        ("", ""),
-        ("a", ""),
-        ("", ".wav"),
-        ("a", ".wav"),
-        ("x", ""),
-        ("", "b.wav"),
-    ] {
+    for (prefix, suffix) in
+        [("", ""), ("a", ""), ("", ".wav"), ("a", ".wav"), ("x", ""), ("", "b.wav")]
+    {
         let mut want: Vec<_> = model
             .keys()
             .filter(|name| name.starts_with(prefix) && name.ends_with(suffix))
@@ -129,19 +105,12 @@ fn expect_same(store: &Store, model: &BTreeMap<String, Vec<u8>>) {
             want.sort_by_key(|name| crate::key::reversed(name.as_bytes()));
         }
         for limit in [1, 2, 1000] {
-            assert_eq!(
-                all(store, prefix, suffix, limit),
-                want,
-                "{prefix:?} {suffix:?}"
-            );
+            assert_eq!(all(store, prefix, suffix, limit), want, "{prefix:?} {suffix:?}");
         }
     }
     let counts = store.counts().unwrap();
     assert_eq!(counts.keys, model.len() as u64);
-    assert_eq!(
-        counts.bytes,
-        model.values().map(|value| value.len() as u64).sum::<u64>()
-    );
+    assert_eq!(counts.bytes, model.values().map(|value| value.len() as u64).sum::<u64>());
 }
 
 proptest! {
@@ -208,27 +177,15 @@ proptest! {
 fn facts_are_kept_and_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir);
-    let put = |kind: &str| Put {
-        content_type: Some(kind.into()),
-        ..Put::default()
-    };
-    let first = store
-        .put(&key("k"), b"one", &put("audio/wav"))
-        .unwrap()
-        .meta;
-    let second = store
-        .put(&key("k"), b"two", &put("audio/flac"))
-        .unwrap()
-        .meta;
+    let put = |kind: &str| Put { content_type: Some(kind.into()), ..Put::default() };
+    let first = store.put(&key("k"), b"one", &put("audio/wav")).unwrap().meta;
+    let second = store.put(&key("k"), b"two", &put("audio/flac")).unwrap().meta;
     assert_eq!(second.created, first.created);
     assert_eq!(second.checksum, Checksum::of(b"two"));
     assert_eq!(store.stat(&key("k")).unwrap().unwrap(), second);
     for kind in ["", "a\nb", "ü/x", &"x".repeat(256)] {
         let refused = store.put(&key("k"), b"", &put(kind));
-        assert!(
-            matches!(refused, Err(WriteError::ContentType { .. })),
-            "{kind:?}"
-        );
+        assert!(matches!(refused, Err(WriteError::ContentType { .. })), "{kind:?}");
     }
 }
 
@@ -239,9 +196,7 @@ fn a_reader_keeps_its_value_while_it_is_replaced_and_deleted() {
     let old = bytes(1 << 20, 1);
     store.put(&key("k"), &old, &Put::default()).unwrap();
     let object = store.get(&key("k")).unwrap().unwrap();
-    store
-        .put(&key("k"), &bytes(1 << 20, 2), &Put::default())
-        .unwrap();
+    store.put(&key("k"), &bytes(1 << 20, 2), &Put::default()).unwrap();
     store.delete(&key("k"), &Conditions::default()).unwrap();
     assert_eq!(object.into_bytes().unwrap(), old);
 }
@@ -249,17 +204,12 @@ fn a_reader_keeps_its_value_while_it_is_replaced_and_deleted() {
 #[test]
 fn too_long_a_value_is_refused_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options {
-        max_object: 100_000,
-        ..Options::default()
-    };
+    let options = Options { max_object: 100_000, ..Options::default() };
     let store = Store::open(dir.path(), &options).unwrap();
     let put = store.put_from(&key("k"), &mut io::repeat(7).take(100_001), &Put::default());
     assert!(matches!(put, Err(WriteError::TooLarge { limit: 100_000 })));
     assert_eq!(fs::read_dir(dir.path().join("staging")).unwrap().count(), 0);
-    store
-        .put_from(&key("k"), &mut io::repeat(7).take(100_000), &Put::default())
-        .unwrap();
+    store.put_from(&key("k"), &mut io::repeat(7).take(100_000), &Put::default()).unwrap();
 }
 
 #[test]
@@ -277,9 +227,7 @@ fn the_second_opener_is_told_who_holds_the_store() {
 #[test]
 fn a_lost_index_does_not_sweep_away_the_values() {
     let dir = tempfile::tempdir().unwrap();
-    open(&dir)
-        .put(&key("k"), &bytes(100_000, 0), &Put::default())
-        .unwrap();
+    open(&dir).put(&key("k"), &bytes(100_000, 0), &Put::default()).unwrap();
     fs::rename(dir.path().join("index.redb"), dir.path().join("elsewhere")).unwrap();
     let error = Store::open(dir.path(), &Options::default()).unwrap_err();
     assert!(matches!(error, OpenError::IndexMissing { .. }), "{error}");
@@ -290,10 +238,7 @@ fn a_lost_index_does_not_sweep_away_the_values() {
 #[test]
 fn no_store_is_made_where_none_was_wanted() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options {
-        create: false,
-        ..Options::default()
-    };
+    let options = Options { create: false, ..Options::default() };
     let error = Store::open(&dir.path().join("none"), &options).unwrap_err();
     assert!(matches!(error, OpenError::Missing { .. }), "{error}");
     assert!(!dir.path().join("none").exists());
@@ -303,13 +248,9 @@ fn no_store_is_made_where_none_was_wanted() {
 fn a_damaged_large_value_is_told_and_the_others_are_served() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir);
-    store
-        .put(&key("bad"), &bytes(300_000, 0), &Put::default())
-        .unwrap();
+    store.put(&key("bad"), &bytes(300_000, 0), &Put::default()).unwrap();
     let file = blobs(&dir).remove(0);
-    store
-        .put(&key("good"), &bytes(300_000, 0), &Put::default())
-        .unwrap();
+    store.put(&key("good"), &bytes(300_000, 0), &Put::default()).unwrap();
     flip(&file, 299_999);
     let read = store.get(&key("bad")).unwrap().unwrap().into_bytes();
     assert!(matches!(read, Err(ReadError::Damaged { .. })));
@@ -319,10 +260,7 @@ fn a_damaged_large_value_is_told_and_the_others_are_served() {
     assert_eq!(check.problems.len(), 1);
     assert_eq!(check.problems[0].key.as_deref(), Some("bad"));
     fs::remove_file(&file).unwrap();
-    assert!(matches!(
-        store.get(&key("bad")),
-        Err(ReadError::Damaged { .. })
-    ));
+    assert!(matches!(store.get(&key("bad")), Err(ReadError::Damaged { .. })));
     store.put(&key("bad"), b"again", &Put::default()).unwrap();
     assert_eq!(store.check(|_| {}).unwrap().problems, vec![]);
 }
@@ -349,9 +287,6 @@ fn a_damaged_small_value_is_told() {
             flip(&index, at as u64 + 10);
         }
         let store = open(&dir);
-        assert!(
-            matches!(store.get(&key("k")), Err(ReadError::Damaged { .. })),
-            "{len}"
-        );
+        assert!(matches!(store.get(&key("k")), Err(ReadError::Damaged { .. })), "{len}");
     }
 }

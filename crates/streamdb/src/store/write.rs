@@ -41,19 +41,13 @@ impl Conditions {
     /// Only if there is no value yet.
     #[must_use]
     pub fn absent() -> Self {
-        Self {
-            matches: None,
-            differs: Some(Tags::Any),
-        }
+        Self { matches: None, differs: Some(Tags::Any) }
     }
 
     /// Only if the value is still the one with this checksum.
     #[must_use]
     pub fn unchanged(checksum: Checksum) -> Self {
-        Self {
-            matches: Some(Tags::Of(vec![checksum])),
-            differs: None,
-        }
+        Self { matches: Some(Tags::Of(vec![checksum])), differs: None }
     }
 
     /// Whether nothing is asked for.
@@ -113,9 +107,7 @@ impl Put {
                     || kind.len() > 255
                     || !kind.bytes().all(|byte| matches!(byte, b' '..=b'~')) =>
             {
-                Err(WriteError::ContentType {
-                    given: kind.chars().take(80).collect(),
-                })
+                Err(WriteError::ContentType { given: kind.chars().take(80).collect() })
             }
             _ => Ok(()),
         }
@@ -232,9 +224,7 @@ impl Upload {
         let inner = Arc::clone(&self.inner);
         let size = self.size.saturating_add(bytes.len() as u64);
         if size > inner.max_object {
-            return Err(WriteError::TooLarge {
-                limit: inner.max_object,
-            });
+            return Err(WriteError::TooLarge { limit: inner.max_object });
         }
         self.checksum.update(bytes);
         self.size = size;
@@ -273,13 +263,7 @@ impl Upload {
     /// commit itself it may be either the old value or the new one, but always a whole one.
     pub fn commit(self, key: &Key, put: &Put) -> Result<Stored, WriteError> {
         put.check()?;
-        let Self {
-            inner,
-            small,
-            staged,
-            checksum,
-            size,
-        } = self;
+        let Self { inner, small, staged, checksum, size } = self;
         let in_index = if staged.is_some() { 0 } else { size };
         inner
             .reserve
@@ -287,10 +271,10 @@ impl Upload {
             .map_err(WriteError::io("make room in the store in", &inner.dir))?;
         let (place, payload) = match staged {
             Some(staged) => {
-                let (id, sums) = inner.content.publish(staged).map_err(WriteError::io(
-                    "finish a content file of the store in",
-                    &inner.dir,
-                ))?;
+                let (id, sums) = inner
+                    .content
+                    .publish(staged)
+                    .map_err(WriteError::io("finish a content file of the store in", &inner.dir))?;
                 (Place::File(id), sums)
             }
             None if small.len() <= IN_RECORD => (Place::Record(small), Vec::new()),
@@ -310,19 +294,15 @@ impl Upload {
             },
             place: place.clone(),
         };
-        let done = inner
-            .index
-            .write(|txn| insert(txn, key, &mut record, &payload, &put.conditions));
+        let done =
+            inner.index.write(|txn| insert(txn, key, &mut record, &payload, &put.conditions));
         match done {
             Ok(Ok(before)) => {
                 let replaced = before.is_some();
                 if let Some((meta, place)) = before {
                     inner.discard(&place, meta.size);
                 }
-                Ok(Stored {
-                    meta: record.meta,
-                    replaced,
-                })
+                Ok(Stored { meta: record.meta, replaced })
             }
             Ok(Err(refusal)) => {
                 inner.withdraw(&place);
@@ -341,9 +321,7 @@ impl Inner {
     fn write_fault(&self, fault: Fault) -> WriteError {
         match fault {
             Fault::Damaged(detail) => WriteError::DamagedIndex { detail },
-            Fault::Full => WriteError::Full {
-                dir: self.dir.clone(),
-            },
+            Fault::Full => WriteError::Full { dir: self.dir.clone() },
             other => {
                 let error = as_io(other);
                 if is_full(&error) {
@@ -375,9 +353,8 @@ impl Inner {
     /// disk fails in the commit itself, only the reopened index knows.
     fn withdraw(&self, place: &Place) {
         if let Place::File(id) = place {
-            let named = self
-                .index
-                .read(|txn| Ok(txn.open_table(FILES)?.get(&id.to_bytes())?.is_some()));
+            let named =
+                self.index.read(|txn| Ok(txn.open_table(FILES)?.get(&id.to_bytes())?.is_some()));
             if matches!(named, Ok(false)) {
                 self.content.remove(*id);
             }
@@ -405,12 +382,7 @@ fn insert(
     let bytes = counters.get(BYTES)?.map_or(0, |number| number.value());
     let before_size = before.as_ref().map_or(0, |(meta, _)| meta.size);
     counters.insert(VERSION, version)?;
-    counters.insert(
-        BYTES,
-        bytes
-            .saturating_sub(before_size)
-            .saturating_add(record.meta.size),
-    )?;
+    counters.insert(BYTES, bytes.saturating_sub(before_size).saturating_add(record.meta.size))?;
     record.meta.version = version;
     if let Some((meta, _)) = before.as_ref().filter(|(meta, _)| meta.version > 0) {
         record.meta.created = meta.created;
@@ -426,8 +398,7 @@ fn insert(
     }
     objects.insert(key.as_bytes(), record.encode(key).as_slice())?;
     if before.is_none() {
-        txn.open_table(SUFFIXES)?
-            .insert(reversed(key.as_bytes()).as_slice(), ())?;
+        txn.open_table(SUFFIXES)?.insert(reversed(key.as_bytes()).as_slice(), ())?;
     }
     Ok(Ok(before))
 }
@@ -445,8 +416,7 @@ fn remove(
     if let Some((meta, _)) = &before {
         clear(txn, key, before.as_ref())?;
         objects.remove(key.as_bytes())?;
-        txn.open_table(SUFFIXES)?
-            .remove(reversed(key.as_bytes()).as_slice())?;
+        txn.open_table(SUFFIXES)?.remove(reversed(key.as_bytes()).as_slice())?;
         let mut counters = txn.open_table(COUNTERS)?;
         let bytes = counters.get(BYTES)?.map_or(0, |number| number.value());
         counters.insert(BYTES, bytes.saturating_sub(meta.size))?;
@@ -468,13 +438,13 @@ fn find(
         return Ok(conditions.check(key, None).map(|()| None));
     };
     Ok(match Record::decode(key, bytes.value()) {
-        Ok(record) => conditions
-            .check(key, Some(&record.meta))
-            .map(|()| Some((record.meta, record.place))),
+        Ok(record) => {
+            conditions.check(key, Some(&record.meta)).map(|()| Some((record.meta, record.place)))
+        }
         Err(_) if conditions.is_none() => Ok(Some((lost(), Place::Table))),
-        Err(unreadable) => Err(WriteError::DamagedIndex {
-            detail: format!("{key:?}: {}", unreadable.0),
-        }),
+        Err(unreadable) => {
+            Err(WriteError::DamagedIndex { detail: format!("{key:?}: {}", unreadable.0) })
+        }
     })
 }
 
@@ -506,7 +476,5 @@ fn clear(txn: &WriteTransaction, key: &Key, before: Option<&(Meta, Place)>) -> R
 fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-        })
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -49,11 +49,7 @@ impl Server {
         BufReader::new(out).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on http://");
         let address = address.unwrap_or_else(|| panic!("the server said {line:?}"));
-        Self {
-            child,
-            address: address.parse().unwrap(),
-            agent: agent(),
-        }
+        Self { child, address: address.parse().unwrap(), agent: agent() }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -120,11 +116,7 @@ impl Drop for Server {
 }
 
 pub(crate) fn agent() -> Agent {
-    Agent::config_builder()
-        .http_status_as_error(false)
-        .proxy(None)
-        .build()
-        .new_agent()
+    Agent::config_builder().http_status_as_error(false).proxy(None).build().new_agent()
 }
 
 /// A server on an empty store.
