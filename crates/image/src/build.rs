@@ -148,7 +148,10 @@ impl Build<'_> {
         progress.stage(Stage::Filesystem);
         let disk_path = partial.join("disk.raw");
         let formatter = Formatter { tools, isolation, logs: &logs, cancel };
-        formatter.format(&work.join("root"), &disk_path, &key.bytes(), &work)?;
+        let root = work.join("root");
+        formatter.format(&root, &disk_path, &key.bytes(), &work)?;
+        // Now rather than in the end: what is gone need not be written to the disk first.
+        remove_tree(tools, &root)?;
         let disk = Disk { tools, path: &disk_path };
         disk.check()?;
 

@@ -304,7 +304,8 @@ fn overlay_script(
             return Err(BuildError::GuestFile { path, reason });
         }
         if there == Standing::Other {
-            script += &format!("rm \"{}\"\n", entry.path);
+            let (dir, name) = split(&entry.path);
+            script += &format!("cd \"{dir}\"\nrm \"{name}\"\n");
         }
         script += &place(entry, &staged.join(index.to_string()), there == Standing::Nothing);
         if matches!(entry.kind, Kind::Directory) {
@@ -320,23 +321,30 @@ fn overlay_has_directory(overlay: &Overlay, path: &str) -> bool {
 
 fn place(entry: &Entry, staged: &Path, missing: bool) -> String {
     let Entry { path, mode, uid, gid, kind } = entry;
+    let (dir, name) = split(path);
     match kind {
         Kind::Directory => make_directory(path, *mode, *uid, *gid, missing),
         Kind::File(_) => {
-            // `write` takes its second word for a name in the current directory, slashes and all.
-            let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
-            let dir = if dir.is_empty() { "/" } else { dir };
             format!("cd \"{dir}\"\nwrite \"{}\" \"{name}\"\n", staged.display())
                 + &attributes(path, 0o100_000 | mode, *uid, *gid)
         }
         Kind::Symlink(target) => {
-            format!("symlink \"{path}\" \"{target}\"\n") + &attributes(path, 0o120_777, *uid, *gid)
+            format!("cd \"{dir}\"\nsymlink \"{name}\" \"{target}\"\n")
+                + &attributes(path, 0o120_777, *uid, *gid)
         }
     }
 }
 
+/// The directory to go to and the name to work on there: `write` takes a path for a name, slashes
+/// and all, and nothing follows a link at the end of a path, such as /bin, but for the dot.
+fn split(path: &str) -> (String, &str) {
+    let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+    (format!("{dir}/."), name)
+}
+
 fn make_directory(path: &str, mode: u32, uid: u32, gid: u32, missing: bool) -> String {
-    let make = if missing { format!("mkdir \"{path}\"\n") } else { String::new() };
+    let (dir, name) = split(path);
+    let make = if missing { format!("cd \"{dir}\"\nmkdir \"{name}\"\n") } else { String::new() };
     make + &attributes(path, 0o040_000 | mode, uid, gid)
 }
 
@@ -382,11 +390,13 @@ mod tests {
         assert_eq!(
             commands(&script),
             [
-                "mkdir \"/etc/new dir\"",
-                "cd \"/etc/new dir\"",
+                "cd \"/etc/.\"",
+                "mkdir \"new dir\"",
+                "cd \"/etc/new dir/.\"",
                 "write \"/stage/0\" \"a\"",
-                "rm \"/etc/old\"",
-                "cd \"/etc\"",
+                "cd \"/etc/.\"",
+                "rm \"old\"",
+                "cd \"/etc/.\"",
                 "write \"/stage/1\" \"old\"",
             ]
         );

@@ -6,6 +6,7 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -141,15 +142,23 @@ pub(crate) fn seal(
         let bytes = fs::metadata(&path).during("read", &path)?.len();
         files.push((path, bytes));
     }
-    let mut meter = Meter::new(progress, files.iter().map(|(_, bytes)| bytes).sum());
-    for (path, bytes) in files {
-        let sha256 = sha256(&path, cancel, |bytes| meter.add(bytes as u64))?;
+    for (path, _) in &files {
         // Machines put a layer of their own over the files; nothing writes to them any more.
-        fs::set_permissions(&path, Permissions::from_mode(0o444)).during("protect", &path)?;
-        flush(&path)?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        manifest.artifacts.insert(name, Artifact { bytes, sha256 });
+        fs::set_permissions(path, Permissions::from_mode(0o444)).during("protect", path)?;
     }
+    let mut meter = Meter::new(progress, files.iter().map(|(_, bytes)| bytes).sum());
+    // The sums are made from memory while the disk catches up.
+    thread::scope(|scope| {
+        let flushed = scope.spawn(|| files.iter().try_for_each(|(path, _)| flush(path)));
+        for (path, bytes) in &files {
+            let sha256 = sha256(path, cancel, |bytes| meter.add(bytes as u64))?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            manifest.artifacts.insert(name, Artifact { bytes: *bytes, sha256 });
+        }
+        flushed.join().unwrap_or_else(|_| {
+            Err(io::Error::other("the thread panicked")).during("flush", partial)
+        })
+    })?;
     manifest.built =
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
     let path = partial.join(MANIFEST);

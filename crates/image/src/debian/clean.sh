@@ -22,5 +22,9 @@ rm -rf var/cache/fontconfig var/cache/man
 find var/log -type f ! -size 0 -delete
 find var/lib/apt/lists -type f ! -name lock -delete
 
+# apt gives these to its own user only where that user can reach them during the build.
+chown "$(awk -F: '$1 == "_apt" { print $3 }' etc/passwd):0" \
+	var/cache/apt/archives/partial var/lib/apt/lists/partial
+
 # One age for everything that was not older.
 find . -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
