@@ -52,6 +52,9 @@ pub enum GuestError {
         /// Its status or last words.
         reason: String,
     },
+    /// The settings hold secrets, and half of the rows are read as root.
+    #[error("a check needs root: run `sudo archibald-guest check`")]
+    NotRoot,
     /// Output could not be written.
     #[error("cannot write the report: {0}")]
     Output(#[from] io::Error),
@@ -62,7 +65,7 @@ impl GuestError {
     #[must_use]
     pub fn exit_status(&self) -> u8 {
         match self {
-            Self::BadSettings { .. } | Self::UnknownPlaceholder { .. } => 2,
+            Self::BadSettings { .. } | Self::UnknownPlaceholder { .. } | Self::NotRoot => 2,
             _ => 3,
         }
     }

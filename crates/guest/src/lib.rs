@@ -6,6 +6,7 @@
 //! through [`run::Run`], so that a test can make up their answers.
 
 pub mod accounts;
+pub mod check;
 pub mod commands;
 mod error;
 pub mod graph;
@@ -15,6 +16,8 @@ pub mod run;
 mod settings;
 pub mod store;
 pub mod template;
+pub mod threads;
+pub mod tone;
 
 pub use error::GuestError;
 pub use root::Root;

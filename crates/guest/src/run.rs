@@ -1,8 +1,9 @@
 //! Starting programs: the trait through which every other module does it, and the real one.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -79,6 +80,47 @@ pub trait Run: Sync {
     /// Runs to the end. A program that is not there, or that was stopped at its limit, is an answer
     /// without success whose error stream says so.
     fn run(&self, invocation: &Invocation) -> Answer;
+
+    /// Starts one that keeps running, and returns as soon as it has written a line with `sign`.
+    ///
+    /// # Errors
+    /// What it wrote, if it ended or its limit passed before that.
+    fn start(&self, invocation: &Invocation, sign: &str) -> Result<Started, String>;
+}
+
+/// A program that keeps running; stopped with its group when dropped.
+#[derive(Debug)]
+pub struct Started(Option<Child>);
+
+impl Started {
+    /// Waits for its own end; after `limit` it is stopped.
+    pub fn wait(mut self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while let Some(child) = &mut self.0 {
+            if child.try_wait().is_ok_and(|status| status.is_some()) {
+                self.0 = None;
+            } else if Instant::now() >= deadline {
+                return;
+            } else {
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            stop_group(child);
+            let _ = child.wait();
+        }
+    }
+}
+
+fn stop_group(child: &Child) {
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
 }
 
 /// The programs of this machine.
@@ -92,6 +134,42 @@ impl Run for Programs {
             stdout: String::new(),
             stderr: format!("{}: {error}", invocation.words.first().map_or("", String::as_str)),
         })
+    }
+
+    fn start(&self, invocation: &Invocation, sign: &str) -> Result<Started, String> {
+        let (program, arguments) = invocation.words.split_first().ok_or("nothing to start")?;
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(|error| format!("{program}: {error}"))?;
+        let stdout = child.stdout.take();
+        let started = Started(Some(child));
+        // Read on after the sign: a full pipe would stop the program.
+        let (lines, heard) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout?).lines() {
+                let _ = lines.send(line.ok()?);
+            }
+            Some(())
+        });
+        let deadline = Instant::now() + invocation.limit;
+        let mut last = String::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match heard.recv_timeout(left) {
+                Ok(line) if line.contains(sign) => return Ok(started),
+                Ok(line) if line.trim().is_empty() => {}
+                Ok(line) => last = line,
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(format!("not ready after {:?}: {last}", invocation.limit));
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(format!("ended: {last}")),
+            }
+        }
     }
 }
 
@@ -117,9 +195,7 @@ fn attempt(invocation: &Invocation) -> io::Result<Answer> {
             }
             if Instant::now() >= deadline {
                 late = true;
-                if let Some(group) = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0)) {
-                    let _ = kill_process_group(group, Signal::KILL);
-                }
+                stop_group(&child);
                 break child.wait()?;
             }
             thread::sleep(Duration::from_millis(5));
@@ -161,6 +237,11 @@ pub(crate) mod tests {
                 ..Answer::default()
             })
         }
+
+        fn start(&self, invocation: &Invocation, _: &str) -> Result<Started, String> {
+            let answer = self.run(invocation);
+            if answer.success { Ok(Started(None)) } else { Err(answer.last_line().to_owned()) }
+        }
     }
 
     /// A good end with this output.
@@ -183,6 +264,17 @@ pub(crate) mod tests {
         let answer = Programs.run(&words.within(Duration::from_millis(100)));
         assert!(!answer.success && answer.stderr.contains("no end after"));
         assert!(begun.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_program_that_keeps_running_is_waited_for_by_its_sign() {
+        let words = ["sh", "-c", "echo one; echo the sign; sleep 60"];
+        let begun = Instant::now();
+        let started = Programs.start(&Invocation::new(&words), "sign").unwrap();
+        started.wait(Duration::from_millis(50));
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        let error = Programs.start(&Invocation::new(&["echo", "last words"]), "sign").unwrap_err();
+        assert_eq!(error, "ended: last words");
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Arguments {
 #[serde(untagged)]
 enum Event {
     /// A part is up.
-    Phase { phase: &'static str },
+    Phase { phase: &'static str, uptime_ms: u64 },
     /// Everything is up.
     Ready { ready: bool, rate: u32, quantum: u32, uptime_ms: u64 },
     /// A part will not come up.
@@ -116,14 +116,14 @@ fn wait(
         tell(failure("the settings could not be applied".into(), unit, false, programs));
         return Outcome::Failed;
     }
-    tell(Event::Phase { phase: "settings" });
+    tell(Event::Phase { phase: "settings", uptime_ms: uptime_ms(root) });
     let mut missing = parts(root, settings, programs);
     let mut units_asked = Instant::now();
     loop {
         let mut reasons = Vec::new();
         missing.retain(|part| match (part.is_up)() {
             Ok(()) => {
-                tell(Event::Phase { phase: part.phase });
+                tell(Event::Phase { phase: part.phase, uptime_ms: uptime_ms(root) });
                 false
             }
             Err(reason) => {
@@ -295,10 +295,10 @@ mod tests {
         assert_eq!(
             lines,
             [
-                r#"{"phase":"settings"}"#,
-                r#"{"phase":"ssh"}"#,
-                r#"{"phase":"audio"}"#,
-                r#"{"phase":"pulse"}"#,
+                r#"{"phase":"settings","uptime_ms":12340}"#,
+                r#"{"phase":"ssh","uptime_ms":12340}"#,
+                r#"{"phase":"audio","uptime_ms":12340}"#,
+                r#"{"phase":"pulse","uptime_ms":12340}"#,
                 r#"{"ready":true,"rate":48000,"quantum":32,"uptime_ms":12340}"#,
             ]
         );
@@ -332,9 +332,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::new(folder.path());
         let mut host = Host { root: &root, port: "/dev/ready", unsent: String::new() };
-        host.tell(&Event::Phase { phase: "settings" });
+        host.tell(&Event::Phase { phase: "settings", uptime_ms: 1 });
         root.write("/dev/ready", b"", 0o644).unwrap();
-        host.tell(&Event::Phase { phase: "ssh" });
+        host.tell(&Event::Phase { phase: "ssh", uptime_ms: 2 });
         assert!(host.unsent.is_empty());
         assert_eq!(root.read("/dev/ready").unwrap().lines().count(), 2);
     }
