@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use archibald_machine::units::Transport;
+use archibald_machine::units::{Forward, Transport};
 use archibald_machine::{Machine, NetworkMode};
 use serde::{Deserialize, Serialize};
+
+use crate::relay::is_relayed;
 
 /// What runs the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,7 +172,7 @@ fn network(list: &mut Arguments, machine: &Machine) {
     match &machine.network.mode {
         NetworkMode::User => {
             let mut netdev = "user,id=net,ipv6=off".to_owned();
-            for (transport, host, guest) in forwarded(machine) {
+            for (transport, host, guest) in forwarded_by_qemu(machine) {
                 let bind = machine.network.bind;
                 netdev += &format!(",hostfwd={transport}:{bind}:{host}-:{guest}");
             }
@@ -183,13 +185,20 @@ fn network(list: &mut Arguments, machine: &Machine) {
     list.pair("-device", "virtio-net-pci,netdev=net,romfile=");
 }
 
+/// The ports that QEMU forwards itself; the others are the keeper's ([`crate::relay`]).
+#[must_use]
+pub fn forwarded_by_qemu(machine: &Machine) -> Vec<(Transport, u16, u16)> {
+    ports_of(machine.network.forward.iter().filter(|forward| !is_relayed(forward)))
+}
+
 /// Every forwarded port once: (transport, host port, guest port), sorted.
 #[must_use]
 pub fn forwarded(machine: &Machine) -> Vec<(Transport, u16, u16)> {
-    let mut ports: Vec<(Transport, u16, u16)> = machine
-        .network
-        .forward
-        .iter()
+    ports_of(machine.network.forward.iter())
+}
+
+fn ports_of<'a>(forwards: impl Iterator<Item = &'a Forward>) -> Vec<(Transport, u16, u16)> {
+    let mut ports: Vec<(Transport, u16, u16)> = forwards
         .flat_map(|forward| forward.pairs().map(|(host, guest)| (forward.transport, host, guest)))
         .collect();
     ports.sort_unstable();

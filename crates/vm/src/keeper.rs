@@ -17,6 +17,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, Signal};
 
 use crate::instance::{Instance, InstanceError};
+use crate::relay::Relay;
 
 /// The word that makes a keeper keep.
 pub(crate) const KEEP: u8 = b'K';
@@ -31,6 +32,9 @@ pub enum KeeperError {
     /// The instance's files refused.
     #[error(transparent)]
     Instance(#[from] InstanceError),
+    /// The ranges of ports cannot be relayed.
+    #[error("the forwarded ranges cannot be relayed: {0}")]
+    Relay(io::Error),
     /// QEMU would not start.
     #[error("cannot start {program}: {source}")]
     Start {
@@ -43,7 +47,7 @@ pub enum KeeperError {
 
 /// Runs QEMU with these arguments until it ends; the body of the keeper process.
 ///
-/// Standard input is the pipe from the command that starts the machine. `stop` is raised by a signal
+/// `relay` has the ranges of forwarded ports. Standard input is the pipe from the command that starts the machine. `stop` is raised by a signal
 /// handler when the keeper itself is asked to end.
 ///
 /// # Errors
@@ -52,6 +56,7 @@ pub fn keep(
     instance: &Instance,
     qemu: &OsString,
     arguments: &[OsString],
+    relay: Relay,
     stop: &Arc<AtomicBool>,
 ) -> Result<(), KeeperError> {
     // A terminal's Ctrl-C is for the command, which then closes the pipe.
@@ -61,6 +66,11 @@ pub fn keep(
     let exit = instance.file("exit");
     let _ = fs::remove_file(&exit);
     let mut child = spawn(instance, qemu, arguments)?;
+    if let Err(error) = relay.run(instance.files().qmp) {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(KeeperError::Relay(error));
+    }
     let _ = lock.note(&child.id().to_string());
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -100,6 +110,14 @@ pub fn keep(
     Ok(())
 }
 
+/// One socket is open for every forwarded port; the usual soft limit is 1024 files.
+pub fn raise_file_limit() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(u64::MAX).min(65_536);
+    let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
+    let _ = rustix::process::setrlimit(Resource::Nofile, raised);
+}
+
 fn ended(status: std::process::ExitStatus) -> String {
     match status.signal() {
         Some(signal) => format!("QEMU was ended by signal {signal}"),
@@ -114,11 +132,6 @@ fn spawn(
 ) -> Result<Child, KeeperError> {
     let failed =
         |source| KeeperError::Start { program: qemu.to_string_lossy().into_owned(), source };
-    // QEMU opens one socket for every forwarded port; the usual soft limit is 1024 files.
-    let limit = rustix::process::getrlimit(Resource::Nofile);
-    let wanted = limit.maximum.unwrap_or(u64::MAX).min(65_536);
-    let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
-    let _ = rustix::process::setrlimit(Resource::Nofile, raised);
     let log = File::create(instance.file("qemu.log")).map_err(failed)?;
     let mut command = Command::new(qemu);
     command

@@ -110,7 +110,7 @@ impl Launch<'_> {
         };
         fs::create_dir_all(self.instance.runtime())
             .map_err(host(&format!("{}", self.instance.runtime().display())))?;
-        for stale in [&files.ready, &files.qmp, &files.console] {
+        for stale in [&files.ready, &files.qmp, &files.console, &self.instance.file("exit")] {
             let _ = fs::remove_file(stale);
         }
         let keeper = Keeper(self.spawn_keeper()?);
@@ -156,6 +156,8 @@ impl Launch<'_> {
         })?;
         on(Event::Placed(self.place(&mut qmp)?));
         qmp.execute("cont", json!({}))?;
+        // QEMU talks to one client at a time; `status` may ask while the guest boots.
+        drop(qmp);
         let mut signals = Signals::of(files.ready.clone());
         let mut latest = "kernel".to_owned();
         let mut ready = false;

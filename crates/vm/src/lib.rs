@@ -15,4 +15,5 @@ pub mod ports;
 pub mod qemu;
 pub mod qmp;
 pub mod ready;
+pub mod relay;
 pub mod ssh;

@@ -2,12 +2,12 @@
 //! the rows that only the host can see are made here.
 
 use std::io::Read as _;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Stdio;
 use std::time::Duration;
 
 use archibald_machine::units::Transport;
-use archibald_vm::argv::forwarded;
+use archibald_vm::argv::{forwarded, forwarded_by_qemu};
 use archibald_vm::instance::Instance;
 use serde::{Deserialize, Serialize};
 
@@ -251,20 +251,24 @@ fn password_login(remote: &Remote, password: &str) -> Result<String, String> {
     }
 }
 
-/// Every TCP port takes a connection on the host; UDP ports are bound by QEMU.
+/// Every single TCP port takes a connection on the host; UDP ports are bound by QEMU, and ranges by
+/// the keeper, which would have QEMU open each port of a range that is connected to.
 fn ports(remote: &Remote) -> Result<String, String> {
     let all = forwarded(&remote.machine);
     let bind = remote.machine.network.bind;
     let target = if bind.is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { bind };
     let mut silent = Vec::new();
-    for (transport, host, _) in &all {
+    let connected = forwarded_by_qemu(&remote.machine);
+    for port in &all {
+        let (transport, host, _) = port;
         let listens = match transport {
-            Transport::Tcp => {
+            Transport::Tcp if connected.contains(port) => {
                 TcpStream::connect_timeout(&SocketAddr::new(target, *host), Duration::from_secs(5))
                     .is_ok()
             }
             // A port that can still be bound is one that nobody listens on.
-            Transport::Udp => std::net::UdpSocket::bind((bind, *host)).is_err(),
+            Transport::Tcp => TcpListener::bind((bind, *host)).is_err(),
+            Transport::Udp => UdpSocket::bind((bind, *host)).is_err(),
         };
         if !listens {
             silent.push(format!("{host}/{transport}"));

@@ -1,10 +1,13 @@
 //! `archibald keep`: the process that keeps a QEMU; started by `up`, never by hand.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use archibald_machine::units::Forward;
 use archibald_vm::keeper;
+use archibald_vm::relay::Relay;
 
 use crate::failure::{Context as _, Exit, Failure};
 use crate::places;
@@ -14,6 +17,15 @@ use crate::places;
 pub(crate) struct Keep {
     /// The instance.
     name: String,
+    /// A range of ports that the keeper forwards.
+    #[arg(long)]
+    relay: Vec<Forward>,
+    /// Ports that QEMU forwards itself.
+    #[arg(long)]
+    except: Vec<u16>,
+    /// The address on which the forwarded ports listen.
+    #[arg(long)]
+    bind: IpAddr,
     /// QEMU and its arguments.
     #[arg(last = true, required = true)]
     qemu: Vec<OsString>,
@@ -31,7 +43,14 @@ impl Keep {
         let Some((qemu, arguments)) = self.qemu.split_first() else {
             return Err(Failure::new(Exit::Use, "no QEMU given"));
         };
-        keeper::keep(&instance, qemu, arguments, &stop).context("keeper")?;
+        keeper::raise_file_limit();
+        let kept = Relay::listen(self.bind, &self.relay, &self.except)
+            .map_err(|error| error.to_string())
+            .and_then(|relay| {
+                keeper::keep(&instance, qemu, arguments, relay, &stop).map_err(|e| e.to_string())
+            });
+        // Nobody reads a keeper's standard error; `up` reads this file.
+        kept.or_else(|error| instance.write("exit", error.as_bytes(), 0o644))?;
         Ok(0)
     }
 }

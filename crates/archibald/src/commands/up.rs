@@ -1,5 +1,6 @@
 //! `archibald up`: from the machine file to a running, checked machine.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,10 +12,11 @@ use archibald_image::{Cancel, OpenError};
 use archibald_machine::units::{Bytes, Transport};
 use archibald_machine::{Machine, NetworkMode};
 use archibald_vm::accel::{self, Choice};
-use archibald_vm::argv::{Accelerator, BootFiles, argv, forwarded};
+use archibald_vm::argv::{Accelerator, BootFiles, argv, forwarded, forwarded_by_qemu};
 use archibald_vm::instance::{Instance, RECORD_SCHEMA, Record, Status};
 use archibald_vm::launch::{Event, Launch, StartError};
 use archibald_vm::qemu::Qemu;
+use archibald_vm::relay::is_relayed;
 use archibald_vm::ssh::{Door, Identity};
 use archibald_vm::{credentials, ports};
 
@@ -214,19 +216,26 @@ impl Up {
         Ok(Launch {
             instance,
             machine,
-            keeper: [
-                places::this_program()?.as_os_str(),
-                "keep".as_ref(),
-                instance.name().as_ref(),
-            ]
-            .map(Into::into)
-            .to_vec(),
+            keeper: keeper(machine)?,
             qemu: qemu.program.clone(),
             arguments: argv(machine, boot, &files, choice.accelerator),
             online: places::host_limits().cpus.unwrap_or_default(),
             patience: Duration::from_secs(patience),
         })
     }
+}
+
+/// The keeper's command line up to QEMU's.
+fn keeper(machine: &Machine) -> Result<Vec<OsString>, Failure> {
+    let mut words: Vec<OsString> = vec![places::this_program()?.into(), "keep".into()];
+    words.push(machine.name.clone().into());
+    words.push(format!("--bind={}", machine.network.bind).into());
+    let ranges = machine.network.forward.iter().filter(|forward| is_relayed(forward));
+    words.extend(ranges.map(|range| format!("--relay={range}").into()));
+    let own = forwarded_by_qemu(machine).into_iter();
+    let own = own.filter(|(transport, ..)| *transport == Transport::Tcp);
+    words.extend(own.map(|(_, host, _)| format!("--except={host}").into()));
+    Ok(words)
 }
 
 fn milliseconds() -> u64 {

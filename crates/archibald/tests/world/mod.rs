@@ -1,6 +1,7 @@
 //! A small world for the program under test: directories of its own, so that no test sees another's
 //! machines or the user's. The image cache is the user's own where a test needs a real image.
-#![allow(dead_code)]
+// Each test file uses some of it; a failed call here is a failed test.
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
