@@ -13,7 +13,7 @@ use crate::error::During;
 use crate::ext4::{Disk, Formatter};
 use crate::guest_files::Overlay;
 use crate::manifest::MANIFEST_SCHEMA;
-use crate::seal::{self, Meter, Unsound};
+use crate::seal::{self, Durability, Meter, Unsound};
 use crate::{
     BuildError, Cache, Cancel, Contention, Image, Lock, Manifest, Progress, Request, Stage, boot,
     space,
@@ -167,7 +167,8 @@ impl Build<'_> {
             packages,
             artifacts: BTreeMap::new(),
         };
-        let manifest = self.seal(&partial, &self.cache.base(&key.name()), manifest)?;
+        let dir = self.cache.base(&key.name());
+        let manifest = self.seal(&partial, &dir, manifest, Durability::Flushed)?;
         self.remember(&key.name())?;
         self.prune(&downloads)?;
         Ok(manifest)
@@ -203,14 +204,20 @@ impl Build<'_> {
         let manifest =
             Manifest { id: self.image_id(&base.base), artifacts: BTreeMap::new(), ..base.clone() };
         let dir = self.cache.image(&manifest.id);
-        let manifest = self.seal(&partial, &dir, manifest)?;
+        let manifest = self.seal(&partial, &dir, manifest, Durability::Eventually)?;
         Ok(Image::new(dir, manifest))
     }
 
-    fn seal(&self, partial: &Path, dir: &Path, manifest: Manifest) -> Result<Manifest, BuildError> {
+    fn seal(
+        &self,
+        partial: &Path,
+        dir: &Path,
+        manifest: Manifest,
+        durability: Durability,
+    ) -> Result<Manifest, BuildError> {
         let name = dir.file_name().unwrap_or_default().to_string_lossy();
         let old = self.cache.partial().join(format!("old-{name}"));
-        seal::seal(partial, dir, &old, manifest, self.progress, self.cancel)
+        seal::seal(partial, dir, &old, manifest, durability, self.progress, self.cancel)
     }
 
     /// Writes down which base this recipe gave.

@@ -172,19 +172,41 @@ impl Cache {
         }
     }
 
-    /// Removes an image that is not among those in use, and its base if no other image stands on
-    /// it; says how many bytes that freed.
+    /// Removes an image that is not among those in use, and bases that no image stands on any more;
+    /// says how many bytes that freed.
     pub fn remove(&self, id: &str, in_use: &BTreeSet<String>) -> Result<u64, RemoveError> {
         let image = self.resolve(id)?;
         if in_use.contains(image.id()) {
             return Err(RemoveError::InUse { id: image.id().to_owned() });
         }
         let _guard = self.lock(Contention::Fail, &Quiet, &Cancel::new())?;
-        let mut freed = self.discard(image.dir())?;
-        let base = &image.manifest().base;
+        Ok(self.discard(image.dir())? + self.discard_idle_bases()?)
+    }
+
+    /// Removes all images but the `keep` newest and those in use, and bases that no image stands on
+    /// any more; says how many bytes that freed. Every change of a guest file leaves an image of
+    /// full size behind.
+    pub fn prune(&self, keep: usize, in_use: &BTreeSet<String>) -> Result<u64, RemoveError> {
+        let _guard = self.lock(Contention::Fail, &Quiet, &Cancel::new())?;
+        let mut freed = 0;
+        for image in self.list().map_err(OpenError::from)?.iter().skip(keep) {
+            if !in_use.contains(image.id()) {
+                freed += self.discard(image.dir())?;
+            }
+        }
+        Ok(freed + self.discard_idle_bases()?)
+    }
+
+    fn discard_idle_bases(&self) -> Result<u64, RemoveError> {
         let images = self.list().map_err(OpenError::from)?;
-        if !images.iter().any(|other| other.manifest().base == *base) {
-            freed += self.discard(&self.base(base))?;
+        let bases = self.bases();
+        let mut freed = 0;
+        for entry in fs::read_dir(&bases).during("read", &bases)? {
+            let entry = entry.during("read", &bases)?;
+            let key = entry.file_name();
+            if !images.iter().any(|image| image.manifest().base.as_str() == key) {
+                freed += self.discard(&entry.path())?;
+            }
         }
         Ok(freed)
     }

@@ -18,6 +18,9 @@ const ESSENTIAL: &str = include_str!("debian/essential.sh");
 const CUSTOMIZE: &str = include_str!("debian/customize.sh");
 const CLEAN: &str = include_str!("debian/clean.sh");
 
+/// All that the scripts do; part of a base's key.
+pub(crate) const SCRIPTS: [&str; 5] = [SETUP, EXTRACT, ESSENTIAL, CUSTOMIZE, CLEAN];
+
 /// Installs a recipe's packages.
 pub(crate) struct Installer<'a> {
     pub(crate) tools: &'a Tools,
@@ -73,6 +76,8 @@ impl Installer<'_> {
         command
             .args(["--verbose", "--mode=root", "--format=directory", "--variant=minbase"])
             .args(["--architectures=amd64", "--components=main"])
+            // A build that does not reach its end is thrown away whole: dpkg need not flush each file.
+            .arg("--dpkgopt=force-unsafe-io")
             .arg("--skip=download/empty,essential/unlink,cleanup/apt/cache")
             .arg(format!("--setup-hook={SETUP}"))
             .arg(format!("--extract-hook={EXTRACT}"))

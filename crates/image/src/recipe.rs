@@ -4,10 +4,12 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use crate::debian::SCRIPTS;
 use crate::digest::Key;
 use crate::{GuestFile, Lock};
 
-/// Raised whenever the same recipe would give another image, so that old ones are not taken for it.
+/// Raised whenever the same recipe would give another image, so that old ones are not taken for it;
+/// the scripts count by themselves.
 const BUILDER: &str = "1";
 
 /// The distribution part of an image.
@@ -78,8 +80,8 @@ impl Recipe {
     pub(crate) fn key(&self, lock: Option<&Lock>) -> Key {
         let mut key = Key::new("recipe");
         key.add(BUILDER).add(&self.suite).add(self.mirror.as_deref().unwrap_or_default());
-        for package in &self.packages {
-            key.add(package);
+        for part in SCRIPTS.into_iter().chain(self.packages.iter().map(String::as_str)) {
+            key.add(part);
         }
         if let Some(lock) = lock {
             key.add("lock").add(lock.to_text());

@@ -1,5 +1,5 @@
-//! Directories that are whole or not there: a build's files are summed, flushed and renamed into
-//! place together with their manifest, and compared with it when they are opened again.
+//! Directories that are whole or not there: a build's files are summed and renamed into place
+//! together with their manifest, and compared with it when they are opened again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -20,6 +20,16 @@ const MANIFEST: &str = "manifest.json";
 /// What the files were like when they were last compared with their checksums.
 const STAMP: &str = "verified.json";
 
+/// When a sealed directory is safe from a failing power supply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// At once: flushed before it is renamed. For what takes minutes to make.
+    Flushed,
+    /// When the kernel has written it, which may take longer than making it. Should the machine
+    /// restart before, the next opening compares the checksums and finds out.
+    Eventually,
+}
+
 /// A file's length and identity. Whoever changes its content, by whatever means the kernel sees,
 /// changes the last two.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +45,39 @@ impl Stamp {
         let changed = (metadata.ctime(), metadata.ctime_nsec());
         Ok(Self { bytes: metadata.len(), inode: metadata.ino(), changed })
     }
+}
+
+/// The stamps of a directory's files.
+#[derive(Debug, Serialize, Deserialize)]
+struct Stamps {
+    /// The boot during which they count; all of them if the files were on the disk by then.
+    boot: Option<String>,
+    files: BTreeMap<String, Stamp>,
+}
+
+impl Stamps {
+    fn read(dir: &Path) -> Option<Self> {
+        let text = fs::read(dir.join(STAMP)).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    fn count(&self) -> bool {
+        self.boot.is_none() || self.boot == boot()
+    }
+
+    fn write(dir: &Path, manifest: &Manifest, boot: Option<String>) -> io::Result<()> {
+        let of = |name: &String| Ok((name.clone(), Stamp::of(&dir.join(name))?));
+        let files = manifest.artifacts.keys().map(of).collect::<io::Result<_>>()?;
+        // Two processes may verify at once; each renames a file of its own.
+        let beside = dir.join(format!("{STAMP}.{}", std::process::id()));
+        fs::write(&beside, serde_json::to_vec(&Self { boot, files })?)?;
+        fs::rename(&beside, dir.join(STAMP))
+    }
+}
+
+/// What tells one run of the kernel from the next (random(4)).
+fn boot() -> Option<String> {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()
 }
 
 /// Why a directory is not what its manifest says.
@@ -73,10 +116,9 @@ pub(crate) fn verify(
     cancel: &Cancel,
 ) -> Result<Manifest, Unsound> {
     let manifest = read(dir)?;
-    let known: BTreeMap<String, Stamp> = fs::read(dir.join(STAMP))
-        .ok()
-        .and_then(|text| serde_json::from_slice(&text).ok())
-        .unwrap_or_default();
+    let stamps = Stamps::read(dir);
+    let counting = stamps.as_ref().filter(|stamps| stamps.count());
+    let known = |name: &String| counting.and_then(|stamps| stamps.files.get(name));
     let mut changed = Vec::new();
     for (name, artifact) in &manifest.artifacts {
         let path = dir.join(name);
@@ -86,7 +128,7 @@ pub(crate) fn verify(
             let (found, expected) = (stamp.bytes, artifact.bytes);
             return Err(damaged(format!("it has {found} bytes instead of {expected}")));
         }
-        if known.get(name) != Some(&stamp) {
+        if known(name) != Some(&stamp) {
             changed.push((path, artifact));
         }
     }
@@ -109,29 +151,19 @@ pub(crate) fn verify(
         }
     }
     // Where the cache may not be written, every opening compares in full; that is slow, not wrong.
-    let _ = stamp(dir, &manifest);
+    let from_disk = stamps.is_some_and(|stamps| stamps.boot.is_none() || !stamps.count());
+    let boot = if from_disk { None } else { boot() };
+    let _ = Stamps::write(dir, &manifest, boot);
     Ok(manifest)
 }
 
-fn stamp(dir: &Path, manifest: &Manifest) -> io::Result<()> {
-    let stamps: BTreeMap<&String, Stamp> = manifest
-        .artifacts
-        .keys()
-        .map(|name| Ok((name, Stamp::of(&dir.join(name))?)))
-        .collect::<io::Result<_>>()?;
-    // Two processes may verify at once; each renames a file of its own.
-    let beside = dir.join(format!("{STAMP}.{}", std::process::id()));
-    fs::write(&beside, serde_json::to_vec(&stamps)?)?;
-    fs::rename(&beside, dir.join(STAMP))
-}
-
-/// Sums and flushes every file in `partial`, writes the manifest beside them and renames the
-/// directory to `dir`. What is at `dir` goes to `old`.
+/// Sums every file in `partial`, writes the manifest beside them and renames the directory to `dir`. What is at `dir` goes to `old`.
 pub(crate) fn seal(
     partial: &Path,
     dir: &Path,
     old: &Path,
     mut manifest: Manifest,
+    durability: Durability,
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<Manifest, BuildError> {
@@ -146,16 +178,18 @@ pub(crate) fn seal(
         // Machines put a layer of their own over the files; nothing writes to them any more.
         fs::set_permissions(path, Permissions::from_mode(0o444)).during("protect", path)?;
     }
+    let flushed = durability == Durability::Flushed;
+    let flush = |path: &Path| if flushed { flush(path) } else { Ok(()) };
     let mut meter = Meter::new(progress, files.iter().map(|(_, bytes)| bytes).sum());
     // The sums are made from memory while the disk catches up.
     thread::scope(|scope| {
-        let flushed = scope.spawn(|| files.iter().try_for_each(|(path, _)| flush(path)));
+        let flusher = scope.spawn(|| files.iter().try_for_each(|(path, _)| flush(path)));
         for (path, bytes) in &files {
             let sha256 = sha256(path, cancel, |bytes| meter.add(bytes as u64))?;
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             manifest.artifacts.insert(name, Artifact { bytes: *bytes, sha256 });
         }
-        flushed.join().unwrap_or_else(|_| {
+        flusher.join().unwrap_or_else(|_| {
             Err(io::Error::other("the thread panicked")).during("flush", partial)
         })
     })?;
@@ -165,7 +199,9 @@ pub(crate) fn seal(
     let text = serde_json::to_vec_pretty(&manifest).map_err(io::Error::from);
     fs::write(&path, text.during("write", &path)?).during("write", &path)?;
     flush(&path)?;
-    let _ = stamp(partial, &manifest);
+    let boot = if flushed { None } else { Some(boot().unwrap_or_default()) };
+    // Without stamps the next opening compares the checksums.
+    let _ = Stamps::write(partial, &manifest, boot);
     flush(partial)?;
     if cancel.is_cancelled() {
         return Err(BuildError::Cancelled);
@@ -210,8 +246,9 @@ mod tests {
     use super::*;
     use crate::Quiet;
     use std::io::{Seek, SeekFrom, Write};
+    use std::sync::Mutex;
 
-    fn sealed(root: &Path) -> PathBuf {
+    fn sealed(root: &Path, durability: Durability) -> PathBuf {
         let (partial, dir) = (root.join("partial"), root.join("images/1"));
         fs::create_dir(&partial).unwrap();
         fs::write(partial.join("disk.raw"), "content").unwrap();
@@ -225,7 +262,8 @@ mod tests {
             packages: Vec::new(),
             artifacts: BTreeMap::new(),
         };
-        seal(&partial, &dir, &root.join("old"), manifest, &Quiet, &Cancel::new()).unwrap();
+        let (old, cancel) = (root.join("old"), Cancel::new());
+        seal(&partial, &dir, &old, manifest, durability, &Quiet, &cancel).unwrap();
         dir
     }
 
@@ -246,7 +284,7 @@ mod tests {
     #[test]
     fn what_was_sealed_is_sound() {
         let root = tempfile::tempdir().unwrap();
-        let dir = sealed(root.path());
+        let dir = sealed(root.path(), Durability::Flushed);
         let manifest = verify(&dir, &Quiet, &Cancel::new()).unwrap();
         assert_eq!(manifest.artifacts["disk.raw"].bytes, 7);
         assert!(manifest.built > 0);
@@ -255,7 +293,7 @@ mod tests {
     #[test]
     fn a_flipped_byte_a_missing_byte_and_a_missing_file_are_noticed() {
         let root = tempfile::tempdir().unwrap();
-        let dir = sealed(root.path());
+        let dir = sealed(root.path(), Durability::Flushed);
         let disk = dir.join("disk.raw");
         write(&disk, 3, b"!");
         assert!(reason(&dir).contains("checksum"));
@@ -267,31 +305,49 @@ mod tests {
         assert!(reason(&dir).contains("No such file"));
     }
 
+    #[derive(Default)]
+    struct Stages(Mutex<Vec<Stage>>);
+
+    impl Progress for Stages {
+        fn stage(&self, stage: Stage) {
+            self.0.lock().unwrap().push(stage);
+        }
+    }
+
+    /// Whether opening compares checksums.
+    fn is_read(dir: &Path) -> bool {
+        let stages = Stages::default();
+        verify(dir, &stages, &Cancel::new()).unwrap();
+        !stages.0.into_inner().unwrap().is_empty()
+    }
+
     #[test]
     fn an_untouched_file_is_not_read_again() {
         let root = tempfile::tempdir().unwrap();
-        let dir = sealed(root.path());
-        struct Stages(std::sync::Mutex<Vec<Stage>>);
-        impl Progress for Stages {
-            fn stage(&self, stage: Stage) {
-                self.0.lock().unwrap().push(stage);
-            }
-        }
-        let stages = Stages(std::sync::Mutex::default());
-        verify(&dir, &stages, &Cancel::new()).unwrap();
-        assert!(stages.0.lock().unwrap().is_empty());
-        let disk = dir.join("disk.raw");
-        fs::set_permissions(&disk, Permissions::from_mode(0o400)).unwrap();
-        verify(&dir, &stages, &Cancel::new()).unwrap();
-        assert_eq!(stages.0.lock().unwrap()[..], [Stage::Verifying]);
-        verify(&dir, &stages, &Cancel::new()).unwrap();
-        assert_eq!(stages.0.lock().unwrap().len(), 1);
+        let dir = sealed(root.path(), Durability::Flushed);
+        assert!(!is_read(&dir));
+        fs::set_permissions(dir.join("disk.raw"), Permissions::from_mode(0o400)).unwrap();
+        assert!(is_read(&dir));
+        assert!(!is_read(&dir));
+    }
+
+    #[test]
+    fn what_was_not_flushed_is_read_after_a_restart() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = sealed(root.path(), Durability::Eventually);
+        assert!(!is_read(&dir));
+        let mut stamps = Stamps::read(&dir).unwrap();
+        stamps.boot = Some("another boot".to_owned());
+        fs::write(dir.join(STAMP), serde_json::to_vec(&stamps).unwrap()).unwrap();
+        assert!(is_read(&dir));
+        assert_eq!(Stamps::read(&dir).unwrap().boot, None, "it came from the disk");
+        assert!(!is_read(&dir));
     }
 
     #[test]
     fn a_manifest_of_another_version_or_cut_short_is_no_image() {
         let root = tempfile::tempdir().unwrap();
-        let dir = sealed(root.path());
+        let dir = sealed(root.path(), Durability::Flushed);
         let path = dir.join(MANIFEST);
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, text.replace("\"schema\": 1", "\"schema\": 2")).unwrap();

@@ -14,7 +14,7 @@ rm -f etc/ssl/private/ssl-cert-snakeoil.key etc/ssl/certs/ssl-cert-snakeoil.pem
 chmod 0444 etc/machine-id
 
 # What installing left behind: logs, caches, backups of what it changed.
-rm -f etc/apt/apt.conf.d/99mmdebstrap
+rm -f etc/apt/apt.conf.d/99mmdebstrap etc/dpkg/dpkg.cfg.d/99mmdebstrap
 rm -f etc/passwd- etc/shadow- etc/group- etc/gshadow- etc/subuid- etc/subgid-
 find var/cache/apt/archives -maxdepth 1 -name '*.deb' -delete
 rm -f var/cache/apt/*.bin var/cache/ldconfig/aux-cache var/lib/dpkg/*-old var/cache/debconf/*-old

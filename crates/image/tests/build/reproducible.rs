@@ -1,7 +1,7 @@
 //! The same packages give the same bytes, found by a recipe or held to by a lock, in any cache; and
 //! the lock refuses others.
 
-use archibald_image::{BuildError, Cancel, Lock, Quiet, Stage};
+use archibald_image::{BuildError, Cancel, Content, GuestFile, Lock, Quiet, Stage};
 
 use crate::workshop::{Told, Workshop, disk_sum, request, tools};
 
@@ -92,4 +92,22 @@ fn a_listed_image_opens_by_the_beginning_of_its_name() {
     assert!(freed > 100 << 20, "{freed}");
     assert!(workshop.cache.list().unwrap().is_empty());
     assert_eq!(std::fs::read_dir(workshop.path().join("base")).unwrap().count(), 0);
+}
+
+#[test]
+fn pruning_keeps_the_newest_and_what_is_used() {
+    let workshop = Workshop::with_base();
+    let build = |name: &str| {
+        let content = Content::Bytes(Vec::new());
+        let file = GuestFile { path: format!("/etc/{name}"), mode: 0o644, uid: 0, gid: 0, content };
+        // Images are as old as their second.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        workshop.build(&request(vec![file]), &Told::default()).unwrap().id().to_owned()
+    };
+    let (used, idle, newest) = (build("a"), build("b"), build("c"));
+    workshop.cache.prune(1, &[used.clone()].into()).unwrap();
+    let left: Vec<String> =
+        workshop.cache.list().unwrap().iter().map(|image| image.id().to_owned()).collect();
+    assert_eq!(left, [newest, used]);
+    assert!(!left.contains(&idle));
 }
