@@ -46,6 +46,7 @@ struct File {
 struct MachineTable {
     arch: Option<Text>,
     vcpus: Option<Number>,
+    cpu: Option<Text>,
     memory: Option<Text>,
     disk: Option<Text>,
 }
@@ -308,6 +309,7 @@ impl Reader<'_> {
         Some(Machine {
             name,
             vcpus,
+            cpu: self.cpu(file.machine.cpu),
             memory,
             disk,
             image: self.image(file.image),
@@ -340,6 +342,20 @@ impl Reader<'_> {
             );
         }
         name.clone()
+    }
+
+    fn cpu(&mut self, value: Option<Text>) -> Option<String> {
+        let value = value?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.,+=".contains(c);
+        if value.get_ref().is_empty() || !value.get_ref().chars().all(plain) {
+            self.problem(
+                value.span(),
+                format!("cpu = \"{}\" is no processor model", value.get_ref()),
+                "a model of `qemu-system-x86_64 -cpu help` and its flags",
+                "Write for example cpu = \"host,-arch-capabilities\", or remove the key.",
+            );
+        }
+        Some(value.into_inner())
     }
 
     fn size(&mut self, key: &str, value: Option<&Text>, least: Bytes, default: Bytes) -> Bytes {

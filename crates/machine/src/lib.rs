@@ -23,6 +23,8 @@ pub struct Machine {
     pub name: String,
     /// Number of virtual CPUs, 1 to 64.
     pub vcpus: u32,
+    /// QEMU's processor model with its flags; absent: what suits the accelerator.
+    pub cpu: Option<String>,
     /// Guest memory.
     pub memory: Bytes,
     /// Size that the guest sees of its disk.

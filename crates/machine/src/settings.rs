@@ -47,6 +47,9 @@ pub struct Settings {
     pub forward: Vec<Forward>,
     /// TCP port of the store; absent: the service does not run.
     pub streamdb_port: Option<u16>,
+    /// The SSH server's Ed25519 private key, made with the instance so that the host knows whom it
+    /// talks to from the first connection on.
+    pub host_key: String,
     /// Whether the guest's clock and latency mean anything: false under emulation.
     pub judged: bool,
 }
@@ -71,10 +74,15 @@ impl Settings {
     /// Version of the schema that this program writes and reads.
     pub const SCHEMA: u32 = 1;
 
-    /// What `machine` is told. `users` carries the hashed passwords and all keys; `judged` says
-    /// whether latency figures of this launch count.
+    /// What `machine` is told. `users` carries the hashed passwords and all keys, `host_key` is the
+    /// SSH server's private key; `judged` says whether latency figures of this launch count.
     #[must_use]
-    pub fn new(machine: &Machine, users: Vec<SettingsUser>, judged: bool) -> Self {
+    pub fn new(
+        machine: &Machine,
+        users: Vec<SettingsUser>,
+        host_key: String,
+        judged: bool,
+    ) -> Self {
         let (address, gateway) = machine.network.guest_address();
         // QEMU's user-mode network answers names on .3; on a bridge the host does.
         let dns = match machine.network.mode {
@@ -98,6 +106,7 @@ impl Settings {
             password_from: vec![address],
             forward: machine.network.forward.clone(),
             streamdb_port: machine.streamdb.enable.then_some(machine.streamdb.port),
+            host_key,
             judged,
         }
     }

@@ -1,0 +1,312 @@
+//! `archibald check`: the one list of what must hold. The guest's own rows come from archibald-guest;
+//! the rows that only the host can see are made here.
+
+use std::io::Read as _;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::process::Stdio;
+use std::time::Duration;
+
+use archibald_machine::units::Transport;
+use archibald_vm::argv::forwarded;
+use archibald_vm::instance::Instance;
+use serde::{Deserialize, Serialize};
+
+use super::exec::Remote;
+use crate::failure::{Context as _, Exit, Failure};
+use crate::places;
+use crate::terminal::{self, Steps};
+
+/// Set for the copy of this program that answers ssh's password question.
+pub(crate) const ASKPASS: &str = "ARCHIBALD_ASKPASS";
+
+/// Check the running machine: everything that must hold, found against expected.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Check {
+    /// The machine; the machine file's when left out.
+    name: Option<String>,
+    /// For programs.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One thing that must hold.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Row {
+    id: String,
+    title: String,
+    expected: String,
+    found: String,
+    status: Outcome,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Outcome {
+    Ok,
+    Failed,
+    NotJudged,
+}
+
+/// What archibald-guest prints.
+#[derive(Deserialize)]
+struct GuestReport {
+    rows: Vec<Row>,
+}
+
+impl Check {
+    pub(crate) fn run(self) -> Result<u8, Failure> {
+        check(&places::instance(self.name.as_deref())?, self.json)
+    }
+}
+
+/// Checks a running machine, prints the list, and returns the exit status: 1 when a row failed.
+pub(crate) fn check(instance: &Instance, json: bool) -> Result<u8, Failure> {
+    let remote = Remote::of(Some(instance.name()), None)?;
+    let accelerator = instance.record()?.map(|record| record.accelerator);
+    let steps = Steps::new(json);
+    steps.step("checks");
+    // The host's rows need little of the guest, which has enough to do.
+    let mut rows = guest_rows(&remote)?;
+    rows.extend(host_rows(&remote));
+    steps.finish();
+    drop(steps);
+    let count = |outcome| rows.iter().filter(|row| row.status == outcome).count();
+    let (held, failed, not_judged) =
+        (count(Outcome::Ok), count(Outcome::Failed), count(Outcome::NotJudged));
+    if json {
+        terminal::say_json(&serde_json::json!({
+            "schema": 1, "name": instance.name(), "accelerator": accelerator, "rows": rows,
+            "ok": held, "failed": failed, "not-judged": not_judged,
+        }));
+    } else {
+        draw(&rows);
+        terminal::say(&format!("{held} ok, {failed} failed, {not_judged} not judged"));
+        if failed == 0 {
+            welcome(&remote);
+        }
+    }
+    Ok(u8::from(failed > 0))
+}
+
+fn draw(rows: &[Row]) {
+    let lines = rows
+        .iter()
+        .map(|row| {
+            let mark = match row.status {
+                Outcome::Ok => "ok",
+                Outcome::Failed => "FAILED",
+                Outcome::NotJudged => "-",
+            };
+            vec![mark.to_owned(), row.title.clone(), row.expected.clone(), row.found.clone()]
+        })
+        .collect();
+    terminal::say(&terminal::table(&["", "CHECK", "EXPECTED", "FOUND"], lines));
+    for row in rows.iter().filter(|row| row.status == Outcome::Failed) {
+        if let Some(remedy) = &row.remedy {
+            terminal::say(&format!("{}: {remedy}", row.title));
+        }
+    }
+}
+
+/// What to do next, once.
+fn welcome(remote: &Remote) {
+    let name = remote.instance.name();
+    let store = remote
+        .machine
+        .network
+        .forward
+        .iter()
+        .filter(|forward| forward.transport == Transport::Tcp)
+        .find_map(|forward| forward.host_port_of(remote.machine.streamdb.port));
+    terminal::say(&format!("\narchibald shell {name}       log in as {}", remote.user));
+    terminal::say("archibald exec -- CMD       run one command");
+    if let Some(port) = store.filter(|_| remote.machine.streamdb.enable) {
+        terminal::say(&format!("http://{}:{port}/       StreamDB", remote.door.address));
+    }
+}
+
+fn guest_rows(remote: &Remote) -> Result<Vec<Row>, Failure> {
+    let command = ["sudo", "-n", "archibald-guest", "check", "--json"].map(String::from);
+    let output = remote
+        .command(&["-T"], &command)
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .output()
+        .context("ssh")?;
+    serde_json::from_slice::<GuestReport>(&output.stdout).map(|report| report.rows).map_err(|_| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let message =
+            format!("the machine's own checks gave no answer ({}): {}", output.status, said.trim());
+        Failure::new(Exit::Failed, message)
+            .with_remedy("`archibald logs --log journal` shows what happened.")
+    })
+}
+
+fn row(
+    id: &str,
+    title: &str,
+    expected: impl Into<String>,
+    found: Result<String, String>,
+    remedy: &str,
+) -> Row {
+    let (status, found) = match found {
+        Ok(found) => (Outcome::Ok, found),
+        Err(found) => (Outcome::Failed, found),
+    };
+    Row {
+        id: id.to_owned(),
+        title: title.to_owned(),
+        expected: expected.into(),
+        found,
+        status,
+        remedy: (status == Outcome::Failed).then(|| remedy.to_owned()),
+    }
+}
+
+fn host_rows(remote: &Remote) -> Vec<Row> {
+    let mut rows = vec![row(
+        "host.ssh-key",
+        "SSH by key from the host",
+        format!("{} logs in", remote.user),
+        key_login(remote),
+        "`archibald logs --log journal --unit ssh` shows the refusal.",
+    )];
+    rows.extend(password_row(remote));
+    rows.push(row(
+        "host.ports",
+        "forwarded ports",
+        "every port listens on the host",
+        ports(remote),
+        "Restart the machine: QEMU lost a port.",
+    ));
+    if remote.machine.streamdb.enable {
+        rows.push(row(
+            "host.streamdb",
+            "StreamDB from the host",
+            "what is put is got",
+            store(remote),
+            "`archibald logs --log journal --unit streamdb` shows why.",
+        ));
+    }
+    rows
+}
+
+fn key_login(remote: &Remote) -> Result<String, String> {
+    let output = remote
+        .command(&["-T"], &["id".to_owned(), "-un".to_owned()])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| error.to_string())?;
+    let user = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if output.status.success() && user == remote.user {
+        Ok(format!("{user} logs in"))
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    }
+}
+
+/// Absent when the user has no password.
+fn password_row(remote: &Remote) -> Option<Row> {
+    let user = remote.machine.users.iter().find(|user| user.name == remote.user)?;
+    let password = user.password.as_ref()?;
+    let found = password_login(remote, password);
+    Some(row(
+        "host.ssh-password",
+        "SSH by password from loopback",
+        format!("{} logs in", remote.user),
+        found,
+        "Compare with `archibald exec -- sudo sshd -T -C addr=10.0.2.2,user=audio-user`.",
+    ))
+}
+
+fn password_login(remote: &Remote, password: &str) -> Result<String, String> {
+    let program = places::this_program().map_err(|_| "this program has no path".to_owned())?;
+    let mut ssh = remote
+        .command(&["-T", "-o", "NumberOfPasswordPrompts=1"], &["id".to_owned(), "-un".to_owned()]);
+    // ssh takes the first value of an option that it meets, and the identity's options ask for keys.
+    let mut arguments: Vec<_> = ssh.get_args().map(std::ffi::OsStr::to_owned).collect();
+    for (index, option) in
+        ["-o", "PreferredAuthentications=password", "-o", "PubkeyAuthentication=no"]
+            .into_iter()
+            .enumerate()
+    {
+        arguments.insert(index, option.into());
+    }
+    ssh = std::process::Command::new("ssh");
+    let output = ssh
+        .args(arguments)
+        .env("SSH_ASKPASS", program)
+        .env("SSH_ASKPASS_REQUIRE", "force")
+        .env(ASKPASS, password)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| error.to_string())?;
+    let user = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if output.status.success() && user == remote.user {
+        Ok(format!("{user} logs in"))
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    }
+}
+
+/// Every TCP port takes a connection on the host; UDP ports are bound by QEMU.
+fn ports(remote: &Remote) -> Result<String, String> {
+    let all = forwarded(&remote.machine);
+    let bind = remote.machine.network.bind;
+    let target = if bind.is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { bind };
+    let mut silent = Vec::new();
+    for (transport, host, _) in &all {
+        let listens = match transport {
+            Transport::Tcp => {
+                TcpStream::connect_timeout(&SocketAddr::new(target, *host), Duration::from_secs(5))
+                    .is_ok()
+            }
+            // A port that can still be bound is one that nobody listens on.
+            Transport::Udp => std::net::UdpSocket::bind((bind, *host)).is_err(),
+        };
+        if !listens {
+            silent.push(format!("{host}/{transport}"));
+        }
+    }
+    if silent.is_empty() {
+        Ok(format!("all {} listen on {bind}", all.len()))
+    } else {
+        Err(format!("nobody listens on {}", silent.join(", ")))
+    }
+}
+
+/// Puts bytes that were never there before, gets them back, deletes them.
+fn store(remote: &Remote) -> Result<String, String> {
+    let port = remote
+        .machine
+        .network
+        .forward
+        .iter()
+        .filter(|forward| forward.transport == Transport::Tcp)
+        .find_map(|forward| forward.host_port_of(remote.machine.streamdb.port))
+        .ok_or("no port of the host leads to it")?;
+    let stamp = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_nanos();
+    let url = format!("http://{}:{port}/v1/objects/archibald/check-{stamp}", remote.door.address);
+    let bytes: Vec<u8> = (0..100_000u32).flat_map(|n| (n ^ 0x5a5a).to_le_bytes()).collect();
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build().into();
+    agent.put(&url).send(&bytes[..]).map_err(|error| format!("put: {error}"))?;
+    let mut answer = agent.get(&url).call().map_err(|error| format!("get: {error}"))?;
+    let mut back = Vec::new();
+    answer
+        .body_mut()
+        .as_reader()
+        .read_to_end(&mut back)
+        .map_err(|error| format!("get: {error}"))?;
+    agent.delete(&url).call().map_err(|error| format!("delete: {error}"))?;
+    if back == bytes {
+        Ok(format!("{} bytes put, got and deleted", back.len()))
+    } else {
+        Err(format!("{} bytes came back for {}", back.len(), bytes.len()))
+    }
+}

@@ -1,0 +1,19 @@
+//! `archibald restart`: stop, then up with the machine file as it is now.
+
+use super::stop::Stop;
+use super::up::Up;
+use crate::failure::Failure;
+
+/// Stop the machine and bring it up again, with the machine file as it is now.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Restart {
+    #[command(flatten)]
+    up: Up,
+}
+
+impl Restart {
+    pub(crate) fn run(self) -> Result<u8, Failure> {
+        Stop::of(self.up.instance_name()?).run()?;
+        self.up.run()
+    }
+}

@@ -1,0 +1,299 @@
+//! `archibald up`: from the machine file to a running, checked machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use archibald_image::{Cancel, OpenError};
+use archibald_machine::units::{Bytes, Transport};
+use archibald_machine::{Machine, NetworkMode};
+use archibald_vm::accel::{self, Choice};
+use archibald_vm::argv::{Accelerator, BootFiles, argv, forwarded};
+use archibald_vm::instance::{Instance, RECORD_SCHEMA, Record, Status};
+use archibald_vm::launch::{Event, Launch, StartError};
+use archibald_vm::qemu::Qemu;
+use archibald_vm::ssh::{Door, Identity};
+use archibald_vm::{credentials, ports};
+
+use super::build::{self, How};
+use super::check;
+use crate::failure::{Context as _, Exit, Failure};
+use crate::places::{self, MachineFile};
+use crate::terminal::{self, Steps};
+
+/// Build, boot and check the machine; does only what is not done yet.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Up {
+    /// The machine file; ./archibald.toml or the default one when left out.
+    #[arg(short, long)]
+    file: Option<PathBuf>,
+    /// What runs the guest's instructions; `auto` takes KVM where a trial guest really runs.
+    #[arg(long, value_enum, default_value_t = Accel::Auto)]
+    accel: Accel,
+    /// Seconds that the guest may take to be ready; 120 under KVM and 600 in emulation when left out.
+    #[arg(long)]
+    timeout: Option<u64>,
+    /// Start over from a fresh disk on the newest image; what was changed inside is lost.
+    #[arg(long)]
+    recreate: bool,
+    /// Leave the checks out.
+    #[arg(long)]
+    no_check: bool,
+    #[command(flatten)]
+    how: How,
+    /// The checks' outcome for programs.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Accel {
+    Auto,
+    Kvm,
+    Tcg,
+}
+
+impl Up {
+    /// The name of the machine that this is about.
+    pub(crate) fn instance_name(&self) -> Result<String, Failure> {
+        Ok(places::machine_file(self.file.as_deref())?.machine.name)
+    }
+
+    pub(crate) fn run(self) -> Result<u8, Failure> {
+        let file = places::machine_file(self.file.as_deref())?;
+        let instance = places::directories().instance(&file.machine.name);
+        let lock = instance.lock("archibald up")?;
+        if matches!(instance.status()?, Status::Running { .. }) {
+            if self.recreate {
+                return Err(Failure::new(Exit::Use, format!("\"{}\" is running", instance.name()))
+                    .with_remedy("`archibald stop` first."));
+            }
+            terminal::complain(&format!("\"{}\" runs already", instance.name()));
+        } else {
+            self.start(&file, &instance)?;
+        }
+        drop(lock);
+        if self.no_check { Ok(0) } else { check::check(&instance, self.json) }
+    }
+
+    fn start(&self, file: &MachineFile, instance: &Instance) -> Result<(), Failure> {
+        let flag = Arc::new(AtomicBool::new(false));
+        let cancel = build::called_off_by(&flag)?;
+        let steps = Steps::new(self.how.quiet);
+        let machine = &file.machine;
+        if matches!(machine.network.mode, NetworkMode::Bridge { .. }) {
+            return Err(Failure::new(
+                Exit::Environment,
+                "network.mode = \"bridge\" is not built yet",
+            )
+            .with_remedy("Write mode = \"user\" in the machine file."));
+        }
+        // What is quickly told comes before the long work.
+        let qemu = Qemu::find(places::qemu())
+            .map_err(|e| Failure::new(Exit::Environment, &e).with_remedy(e.remedy()))?;
+        ports_free(machine, &file.path)?;
+        let (image, boot) = self.image(file, instance, &steps, &cancel)?;
+        let choice = self.accelerator(&qemu, &boot, &steps);
+        let fresh = !instance.files().disk.exists();
+        let started = self
+            .prepare(file, instance, &image, &boot, &choice, &qemu)
+            .and_then(|launch| boot_up(&launch, &steps, &flag));
+        if started.is_err() && fresh {
+            // Nothing was ever done in this machine; what is left of it would only be in the way.
+            // Its last words have been shown.
+            let _ = instance.remove();
+        }
+        steps.finish();
+        started
+    }
+
+    /// The image that the machine stands on: its own for one that is there, else the newest.
+    fn image(
+        &self,
+        file: &MachineFile,
+        instance: &Instance,
+        steps: &Steps,
+        cancel: &Cancel,
+    ) -> Result<(String, BootFiles), Failure> {
+        let record = instance.record()?.filter(|_| instance.files().disk.exists());
+        if let (Some(record), false) = (record, self.recreate) {
+            build::need_tools()?;
+            return match build::cache()?.inspect(&record.image, steps, cancel) {
+                Ok(_) => {
+                    steps.note(&format!(
+                        "starting \"{}\" on its own disk; --recreate would take a fresh one",
+                        instance.name()
+                    ));
+                    Ok((record.image, record.boot))
+                }
+                Err(OpenError::Cancelled) => Err(Failure::interrupted()),
+                Err(error) => Err(Failure::new(
+                    Exit::Environment,
+                    format!("the image that \"{}\" stands on cannot be used: {error}", instance.name()),
+                )
+                .with_remedy("`archibald up --recreate` starts over from a fresh disk; what was changed inside is lost.")),
+            };
+        }
+        let image = build::image(file, self.how.locked, false, steps, cancel)?;
+        let missing = || Failure::new(Exit::Environment, "the image has no kernel or no initrd");
+        let boot = BootFiles {
+            disk: image.disk(),
+            kernel: image.vmlinux().or_else(|| image.vmlinuz()).ok_or_else(missing)?,
+            initrd: image.initrd().ok_or_else(missing)?,
+        };
+        if self.recreate {
+            let _ = fs::remove_file(instance.files().disk);
+        }
+        Ok((image.id().to_owned(), boot))
+    }
+
+    fn accelerator(&self, qemu: &Qemu, boot: &BootFiles, steps: &Steps) -> Choice {
+        let choice = match self.accel {
+            Accel::Kvm => {
+                Choice { accelerator: Accelerator::Kvm, because: "--accel kvm".to_owned() }
+            }
+            Accel::Tcg => {
+                Choice { accelerator: Accelerator::Tcg, because: "--accel tcg".to_owned() }
+            }
+            Accel::Auto => {
+                accel::choose(Path::new("/"), || accel::trial(qemu, boot, Duration::from_secs(20)))
+            }
+        };
+        steps.note(&format!("runs under {}: {}", choice.accelerator.word(), choice.because));
+        choice
+    }
+
+    /// Puts the instance's disk, keys and credentials in place.
+    fn prepare<'a>(
+        &self,
+        file: &'a MachineFile,
+        instance: &'a Instance,
+        image: &str,
+        boot: &BootFiles,
+        choice: &Choice,
+        qemu: &Qemu,
+    ) -> Result<Launch<'a>, Failure> {
+        let machine = &file.machine;
+        fs::create_dir_all(instance.directory()).context(instance.directory().display())?;
+        let files = instance.files();
+        if !files.disk.exists() {
+            create_disk(&boot.disk, &files.disk, machine.disk)?;
+        }
+        let identity =
+            Identity::ensure(&instance.file("ssh"), instance.name()).context("SSH keys")?;
+        let judged = choice.accelerator.judged();
+        let public = identity.public_key().context("SSH keys")?;
+        let host_key = identity.host_key().context("SSH keys")?;
+        let credentials = credentials::settings(machine, &public, host_key, judged)
+            .and_then(|settings| credentials::smbios(&settings))
+            .map_err(|error| Failure::new(Exit::Use, error))?;
+        instance.write("credentials", credentials.as_bytes(), 0o600)?;
+        let door = machine
+            .network
+            .forward
+            .iter()
+            .filter(|forward| forward.transport == Transport::Tcp)
+            .find_map(|forward| forward.host_port_of(22))
+            .map(|port| Door { address: machine.network.bind, port });
+        instance.remember(&Record {
+            schema: RECORD_SCHEMA,
+            machine: file.text.clone(),
+            image: image.to_owned(),
+            boot: boot.clone(),
+            accelerator: choice.accelerator,
+            because: choice.because.clone(),
+            qemu: qemu.banner.clone(),
+            started_ms: milliseconds(),
+            door,
+        })?;
+        let slow = choice.accelerator == Accelerator::Tcg;
+        let patience = self.timeout.unwrap_or(if slow { 600 } else { 120 });
+        Ok(Launch {
+            instance,
+            machine,
+            keeper: [
+                places::this_program()?.as_os_str(),
+                "keep".as_ref(),
+                instance.name().as_ref(),
+            ]
+            .map(Into::into)
+            .to_vec(),
+            qemu: qemu.program.clone(),
+            arguments: argv(machine, boot, &files, choice.accelerator),
+            online: places::host_limits().cpus.unwrap_or_default(),
+            patience: Duration::from_secs(patience),
+        })
+    }
+}
+
+fn milliseconds() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn boot_up(launch: &Launch<'_>, steps: &Steps, cancel: &AtomicBool) -> Result<(), Failure> {
+    steps.step("boot");
+    let result = launch.start(cancel, |event| match event {
+        Event::Phase(phase) => steps.step(&format!("boot: {phase}")),
+        Event::Placed(threads) => {
+            for thread in threads.iter().filter(|thread| !thread.in_force) {
+                let why = thread.missing.as_deref().unwrap_or("it is not in force");
+                steps.note(&format!("{} is not placed: {why}", thread.wanted.thread));
+            }
+        }
+    });
+    let name = launch.instance.name();
+    result.map_err(|error| match error {
+        StartError::Cancelled => Failure::interrupted(),
+        StartError::NotReady { .. } => Failure::new(Exit::Failed, error)
+            .with_remedy("--timeout gives it longer; the console's last lines stand above."),
+        StartError::Failed { .. } => Failure::new(Exit::Failed, error),
+        StartError::Ended { .. } => Failure::new(Exit::Environment, error)
+            .with_remedy(format!("Nothing of \"{name}\" is left running.")),
+        _ => Failure::new(Exit::Environment, error),
+    })
+}
+
+fn create_disk(backing: &Path, disk: &Path, size: Bytes) -> Result<(), Failure> {
+    let partial = disk.with_extension("partial");
+    let output = Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+        .args([backing, &partial])
+        .arg(size.0.to_string())
+        .output()
+        .context("qemu-img")?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(Failure::new(
+            Exit::Environment,
+            format!("the disk cannot be made: {}", said.trim()),
+        ));
+    }
+    fs::rename(&partial, disk).context(disk.display())
+}
+
+fn ports_free(machine: &Machine, file: &Path) -> Result<(), Failure> {
+    let wanted: Vec<_> =
+        forwarded(machine).into_iter().map(|(transport, host, _)| (transport, host)).collect();
+    let taken = ports::taken(Path::new("/"), machine.network.bind, &wanted);
+    let Some(first) = taken.first() else { return Ok(()) };
+    let list: Vec<String> = taken
+        .iter()
+        .take(8)
+        .map(|port| {
+            let holder = port.holder.as_deref().unwrap_or("another program");
+            format!("port {} ({}) is in use by {holder}", port.port, port.transport)
+        })
+        .collect();
+    let more = taken.len().saturating_sub(list.len());
+    let more = if more > 0 { format!("\nand {more} more") } else { String::new() };
+    Err(Failure::new(Exit::Environment, list.join("\n") + &more).with_remedy(format!(
+        "End that program, or change network.forward in {}: for example \"1{:04}:{}\" instead.",
+        file.display(),
+        first.port % 10_000,
+        first.port,
+    )))
+}

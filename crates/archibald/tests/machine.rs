@@ -1,0 +1,210 @@
+//! The main job, end to end, on the real image with real clients: one machine, brought up once, on
+//! which every verb is tried as a person would. Takes minutes in emulation.
+
+mod world;
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use world::{World, machine_file, said};
+
+const PORTS: [&str; 5] =
+    ["26022:22", "26713:4713", "26713:4713/udp", "26080:8080", "27000-27020:8000-8020"];
+
+#[test]
+#[ignore = "boots the real image; run by ./archibald test"]
+fn from_up_to_delete() {
+    let world = World::new();
+    world.write("archibald.toml", &machine_file("studio", &PORTS));
+
+    up_ends_with_every_check_held(&world);
+    status_and_ls_say_that_it_runs(&world);
+    exec_passes_words_and_status(&world);
+    copy_brings_files_in_and_out(&world);
+    the_store_answers_curl(&world);
+    a_port_of_the_range_answers(&world);
+    the_published_password_is_for_loopback_alone(&world);
+    logs_show_the_journal(&world);
+    up_again_only_checks(&world);
+    delete_refuses_a_running_machine(&world);
+    stop_keeps_the_disk(&world);
+    restart_brings_a_changed_file_into_force(&world);
+    a_killed_qemu_is_told(&world);
+    delete_leaves_nothing(&world);
+}
+
+fn up_ends_with_every_check_held(world: &World) {
+    let said = world.run_with_image(&["up", "--json"]);
+    let report: serde_json::Value =
+        serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{}{}", said.out, said.err));
+    let failed: Vec<_> =
+        report["rows"].as_array().unwrap().iter().filter(|row| row["status"] == "failed").collect();
+    assert!(failed.is_empty() && said.status == 0, "{failed:#?}\n{}", said.err);
+    let ids: Vec<_> =
+        report["rows"].as_array().unwrap().iter().filter_map(|row| row["id"].as_str()).collect();
+    for id in ["host.ssh-key", "host.ssh-password", "host.ports", "host.streamdb"] {
+        assert!(ids.contains(&id), "{ids:?}");
+    }
+    // Under emulation nothing is judged, and the report says so.
+    if report["accelerator"] == "tcg" {
+        assert!(report["not-judged"].as_u64() > Some(0), "{report:#}");
+    }
+}
+
+fn status_and_ls_say_that_it_runs(world: &World) {
+    let said = world.run(&["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((said.status, &status["status"]["state"]), (0, &"running".into()));
+    assert_eq!(status["vcpu-threads"].as_array().map(Vec::len), Some(2));
+    let said = world.run(&["ls"]);
+    assert!(said.out.contains("studio") && said.out.contains("running"), "{}", said.out);
+}
+
+fn exec_passes_words_and_status(world: &World) {
+    let said = world.run(&["exec", "--", "uname", "-v"]);
+    assert!(said.out.contains("PREEMPT_RT"), "{}{}", said.out, said.err);
+    let said = world.run(&["exec", "--", "printf", "%s|", "two words", "$HOME", "it's"]);
+    assert_eq!(said.out, "two words|$HOME|it's|");
+    assert_eq!(world.run(&["exec", "--", "sh", "-c", "exit 7"]).status, 7);
+    let said = world.run(&["exec", "--", "id", "-un"]);
+    assert_eq!(said.out.trim(), "audio-user");
+    // A shell that is given a script instead of a terminal.
+    let mut shell = world.command(&["shell"]);
+    let mut child =
+        shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"echo from-$((40 + 2))\nexit\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("from-42"), "{output:?}");
+}
+
+fn copy_brings_files_in_and_out(world: &World) {
+    world.write("take.bin", &"0123456789".repeat(1000));
+    assert_eq!(world.run(&["copy", "take.bin", ":there.bin"]).status, 0);
+    assert_eq!(world.run(&["copy", ":there.bin", "back.bin"]).status, 0);
+    let read = |name: &str| std::fs::read(world.path("work").join(name)).unwrap();
+    assert_eq!(read("take.bin"), read("back.bin"));
+}
+
+fn the_store_answers_curl(world: &World) {
+    let url = "http://127.0.0.1:26080/v1/objects/curl/take1";
+    let curl = |words: &[&str]| {
+        let output = std::process::Command::new("curl")
+            .args(["-sS", "--fail"])
+            .args(words)
+            .arg(url)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    world.write("sound", "a few bytes of sound");
+    let file = world.path("work/sound");
+    curl(&["-T", file.to_str().unwrap()]);
+    assert_eq!(curl(&[]), b"a few bytes of sound");
+    assert_eq!(curl(&["-r", "2-4"]), b"few");
+    curl(&["-X", "DELETE"]);
+}
+
+fn a_port_of_the_range_answers(world: &World) {
+    let server = "cd /tmp && echo custom-port > hello && exec python3 -m http.server 8017";
+    let mut child = world
+        .command(&["exec", "--", "sh", "-c", server])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut answer = Vec::new();
+    for _ in 0..60 {
+        let output = std::process::Command::new("curl")
+            .args(["-sS", "--fail", "-m", "10", "http://127.0.0.1:27017/hello"])
+            .output()
+            .unwrap();
+        if output.status.success() {
+            answer = output.stdout;
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    world.run(&["exec", "--", "pkill", "-f", "http.server 8017"]);
+    assert_eq!(answer, b"custom-port\n");
+}
+
+/// What sshd would do for somebody from elsewhere, by its own word.
+fn the_published_password_is_for_loopback_alone(world: &World) {
+    let ask = |address: &str| {
+        let connection = format!("addr={address},user=audio-user,host=elsewhere");
+        let said =
+            world.run(&["exec", "--", "sudo", "-n", "/usr/sbin/sshd", "-T", "-C", &connection]);
+        assert_eq!(said.status, 0, "{}", said.err);
+        said.out.lines().any(|line| line == "passwordauthentication yes")
+    };
+    assert!(ask("10.0.2.2"), "the host may log in by password");
+    assert!(!ask("203.0.113.5"), "nobody else may");
+}
+
+fn logs_show_the_journal(world: &World) {
+    let said = world.run(&["logs", "--log", "journal", "--unit", "streamdb", "--tail", "5"]);
+    assert!(
+        said.status == 0 && said.out.to_lowercase().contains("streamdb"),
+        "{}{}",
+        said.out,
+        said.err
+    );
+    assert_eq!(world.run(&["logs", "--log", "qemu"]).status, 0);
+    assert_eq!(world.run(&["logs"]).status, 0);
+}
+
+fn up_again_only_checks(world: &World) {
+    let said = world.run_with_image(&["up", "--no-check"]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    assert!(said.err.contains("runs already"), "{}", said.err);
+}
+
+fn delete_refuses_a_running_machine(world: &World) {
+    let said = world.run(&["delete"]);
+    assert_eq!(said.status, 2);
+    assert!(said.err.contains("--force"), "{}", said.err);
+}
+
+fn stop_keeps_the_disk(world: &World) {
+    assert_eq!(world.run(&["exec", "--", "sh", "-c", "echo mine > kept; sync"]).status, 0);
+    let said = world.run(&["stop"]);
+    assert_eq!(said.out.trim(), "studio: stopped", "{}", said.err);
+    assert!(world.is_quiet(), "{:?}", world.processes());
+    assert_eq!(world.run(&["stop"]).out.trim(), "studio: was not running");
+    let said = world.run(&["check"]);
+    assert!(said.status == 1 && said.err.contains("not running"), "{}", said.err);
+}
+
+fn restart_brings_a_changed_file_into_force(world: &World) {
+    let file = machine_file("studio", &PORTS) + "[audio]\nquantum = 64\n";
+    world.write("archibald.toml", &file);
+    let said = world.run_with_image(&["restart", "--no-check"]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    assert_eq!(world.run(&["exec", "--", "cat", "kept"]).out, "mine\n");
+    let said = world.run(&["exec", "--", "pw-jack", "jack_bufsize"]);
+    assert!(said.out.contains("64"), "{}{}", said.out, said.err);
+}
+
+fn a_killed_qemu_is_told(world: &World) {
+    let status = world.run(&["status", "--json"]).out;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let pid = status["status"]["pid"].as_u64().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    assert!(world.is_quiet());
+    let said = world.run(&["status"]);
+    assert!(said.status == 1 && said.out.contains("signal 9"), "{}", said.out);
+    let said = world.run(&["exec", "--", "true"]);
+    assert!(said.status == 1 && said.err.contains("archibald up"), "{}", said.err);
+}
+
+fn delete_leaves_nothing(world: &World) {
+    assert_eq!(said(world.command(&["delete"]).output().unwrap()).status, 0);
+    for place in ["state/archibald", "run/archibald"] {
+        let left: Vec<_> =
+            std::fs::read_dir(world.path(place)).unwrap().flatten().map(|e| e.path()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}

@@ -1,0 +1,137 @@
+//! A small world for the program under test: directories of its own, so that no test sees another's
+//! machines or the user's. The image cache is the user's own where a test needs a real image.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+pub struct World {
+    pub dir: tempfile::TempDir,
+}
+
+pub struct Said {
+    pub status: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("work")).unwrap();
+        Self { dir }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a file into the folder in which the program runs.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path("work").join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Writes an executable script.
+    pub fn script(&self, name: &str, text: &str) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.write(name, text);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    /// The program with an empty cache.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_archibald"));
+        command
+            .args(words)
+            .current_dir(self.path("work"))
+            .env("XDG_STATE_HOME", self.path("state"))
+            .env("XDG_RUNTIME_DIR", self.path("run"))
+            .env("XDG_CACHE_HOME", self.path("cache"))
+            .env("ARCHIBALD_SHARE", project())
+            .env_remove("ARCHIBALD_QEMU")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// The program with the user's own cache, where the real image is.
+    pub fn command_with_image(&self, words: &[&str]) -> Command {
+        let mut command = self.command(words);
+        match std::env::var_os("XDG_CACHE_HOME") {
+            Some(cache) => command.env("XDG_CACHE_HOME", cache),
+            None => command.env_remove("XDG_CACHE_HOME"),
+        };
+        command
+    }
+
+    pub fn run(&self, words: &[&str]) -> Said {
+        said(self.command(words).output().unwrap())
+    }
+
+    pub fn run_with_image(&self, words: &[&str]) -> Said {
+        said(self.command_with_image(words).output().unwrap())
+    }
+
+    pub fn state(&self, name: &str) -> PathBuf {
+        self.path("state/archibald").join(name)
+    }
+
+    /// The processes that have this world's directory in their arguments.
+    pub fn processes(&self) -> Vec<u32> {
+        let mine = self.dir.path().to_str().unwrap();
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
+            let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if pid != std::process::id() && String::from_utf8_lossy(&words).contains(mine) {
+                found.push(pid);
+            }
+        }
+        found
+    }
+
+    /// Waits until no process of this world is left.
+    pub fn is_quiet(&self) -> bool {
+        for _ in 0..200 {
+            if self.processes().is_empty() {
+                return true;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        false
+    }
+}
+
+/// A world that goes takes its machines along, also when the test has failed.
+impl Drop for World {
+    fn drop(&mut self) {
+        for entry in std::fs::read_dir(self.path("state/archibald")).into_iter().flatten().flatten()
+        {
+            if entry.path().is_dir() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let _ = self.command(&["delete", "--force", &name]).output();
+            }
+        }
+    }
+}
+
+pub fn said(output: Output) -> Said {
+    Said {
+        status: output.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// The project's root.
+pub fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
+}
+
+/// A machine file with ports that no other test uses.
+pub fn machine_file(name: &str, ports: &[&str]) -> String {
+    let ports: Vec<String> = ports.iter().map(|port| format!("\"{port}\"")).collect();
+    format!("name = \"{name}\"\n[network]\nforward = [{}]\n", ports.join(", "))
+}

@@ -1,0 +1,255 @@
+//! The way from a request to an image: what is in the cache already, what has to be made, in which
+//! order, and that nothing half-made stays.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::cache::Guard;
+use crate::child::{Isolation, remove_tree};
+use crate::debian::{Downloads, Installer};
+use crate::digest::{Key, copy_sparse};
+use crate::error::During;
+use crate::ext4::{Disk, Formatter};
+use crate::guest_files::Overlay;
+use crate::manifest::MANIFEST_SCHEMA;
+use crate::seal::{self, Meter, Unsound};
+use crate::{
+    BuildError, Cache, Cancel, Contention, Image, Lock, Manifest, Progress, Request, Stage, boot,
+    space,
+};
+
+/// Room for the boot files and the file system's own changes beside the copied base.
+const IMAGE_EXTRA: u64 = 256 << 20;
+
+impl Cache {
+    /// The image of `request`: from the cache if it is there and whole, else built. What is damaged
+    /// is told by [`Progress::warning`] and built again.
+    pub fn build(
+        &self,
+        request: &Request,
+        contention: Contention,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Image, BuildError> {
+        let overlay = Overlay::load(&request.guest)?;
+        let init = match &request.initrd {
+            Some(initrd) => Some(fs::read(&initrd.init).during("read", &initrd.init)?),
+            None => None,
+        };
+        let build = Build { cache: self, request, overlay, init, progress, cancel };
+        if !request.refresh {
+            if let Some(image) = build.cached_image()? {
+                return Ok(image);
+            }
+        }
+        let guard = self.lock(contention, progress, cancel)?;
+        build.sweep(&guard)?;
+        let result = build.make(&guard);
+        // A failed build leaves its work behind up to here; a failed removal is swept next time.
+        let swept = build.sweep(&guard);
+        let image = result?;
+        swept?;
+        Ok(image)
+    }
+}
+
+struct Build<'a> {
+    cache: &'a Cache,
+    request: &'a Request,
+    overlay: Overlay,
+    init: Option<Vec<u8>>,
+    progress: &'a dyn Progress,
+    cancel: &'a Cancel,
+}
+
+impl Build<'_> {
+    fn make(&self, guard: &Guard) -> Result<Image, BuildError> {
+        if !self.request.refresh {
+            // Another process may have built it while this one waited.
+            if let Some(image) = self.cached_image()? {
+                return Ok(image);
+            }
+            if let Some(base) = self.cached_base()? {
+                return self.make_image(&base, guard);
+            }
+        }
+        let base = self.make_base(guard)?;
+        self.make_image(&base, guard)
+    }
+
+    /// The base that the request names: the very one its lock lists, or what its recipe gave last.
+    fn base_key(&self) -> Option<String> {
+        let recipe = &self.request.recipe;
+        if let Some(lock) = &self.request.lock {
+            let exact = recipe.base_key(lock).name();
+            if self.request.locked || self.cache.base(&exact).exists() {
+                return Some(exact);
+            }
+        }
+        let path = self.cache.recipe(&recipe.key(self.request.lock.as_ref()).name());
+        let key = fs::read_to_string(path).ok()?;
+        Some(key.trim().to_owned()).filter(|key| key.chars().all(|c| c.is_ascii_hexdigit()))
+    }
+
+    fn image_id(&self, base: &str) -> String {
+        let mut key = Key::new("image");
+        key.add(base);
+        self.overlay.add_to(&mut key);
+        if let (Some(initrd), Some(init)) = (&self.request.initrd, &self.init) {
+            key.add("initrd").add(init);
+            for module in &initrd.modules {
+                key.add(module);
+            }
+        }
+        key.name()
+    }
+
+    fn cached_image(&self) -> Result<Option<Image>, BuildError> {
+        let Some(base) = self.base_key() else { return Ok(None) };
+        let dir = self.cache.image(&self.image_id(&base));
+        Ok(self.sound(&dir)?.map(|manifest| Image::new(dir, manifest)))
+    }
+
+    fn cached_base(&self) -> Result<Option<Manifest>, BuildError> {
+        let Some(base) = self.base_key() else { return Ok(None) };
+        self.sound(&self.cache.base(&base))
+    }
+
+    /// The manifest of a directory that is whole. One that is damaged is as good as none, but told.
+    fn sound(&self, dir: &Path) -> Result<Option<Manifest>, BuildError> {
+        match seal::verify(dir, self.progress, self.cancel) {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(Unsound::Absent) => Ok(None),
+            Err(Unsound::Cancelled) => Err(BuildError::Cancelled),
+            Err(Unsound::Damaged { path, reason }) => {
+                let path = path.display();
+                self.progress.warning(&format!("{path} is damaged ({reason}): building it again"));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Packages, file system and kernel: the part that takes minutes and no file of the project.
+    fn make_base(&self, _: &Guard) -> Result<Manifest, BuildError> {
+        let Request { recipe, lock, locked, .. } = self.request;
+        let (tools, cancel, progress) = (&self.cache.tools, self.cancel, self.progress);
+        let logs = self.cache.logs();
+        let isolation = Isolation::detect(tools)?;
+        let downloads = Downloads::open(self.cache.debs())?;
+        let work = self.partial("base-work")?;
+        let partial = self.partial("base")?;
+
+        let installer =
+            Installer { tools, isolation, downloads: &downloads, logs: &logs, progress, cancel };
+        let packages = installer.install(recipe, lock.as_ref(), *locked, &work)?;
+        let key = recipe.base_key(&Lock::of(packages.clone()));
+
+        progress.stage(Stage::Filesystem);
+        let disk_path = partial.join("disk.raw");
+        let formatter = Formatter { tools, isolation, logs: &logs, cancel };
+        let root = work.join("root");
+        formatter.format(&root, &disk_path, &key.bytes(), &work)?;
+        // Now rather than in the end: what is gone need not be written to the disk first.
+        remove_tree(tools, &root)?;
+        let disk = Disk { tools, path: &disk_path };
+        disk.check()?;
+
+        progress.stage(Stage::Boot);
+        let kernel = boot::extract_kernel(disk, &partial, &work)?;
+        let manifest = Manifest {
+            schema: MANIFEST_SCHEMA,
+            id: key.name(),
+            base: key.name(),
+            suite: recipe.suite().to_owned(),
+            kernel,
+            built: 0,
+            packages,
+            artifacts: BTreeMap::new(),
+        };
+        let manifest = self.seal(&partial, &self.cache.base(&key.name()), manifest)?;
+        self.remember(&key.name())?;
+        self.prune(&downloads)?;
+        Ok(manifest)
+    }
+
+    /// The base's disk with the project's files over it, and what boots it. Nothing is run but
+    /// debugfs, so that a changed file costs seconds.
+    fn make_image(&self, base: &Manifest, _: &Guard) -> Result<Image, BuildError> {
+        let (tools, cancel, progress) = (&self.cache.tools, self.cancel, self.progress);
+        let base_dir = self.cache.base(&base.base);
+        let work = self.partial("image-work")?;
+        let partial = self.partial("image")?;
+        let disk_bytes = base.artifacts.get("disk.raw").map_or(0, |disk| disk.bytes);
+        space::require(&partial, self.overlay.bytes() * 2 + IMAGE_EXTRA)?;
+
+        progress.stage(Stage::GuestFiles);
+        let mut meter = Meter::new(progress, disk_bytes);
+        for name in base.artifacts.keys() {
+            let copied = |bytes| meter.add(bytes);
+            copy_sparse(&base_dir.join(name), &partial.join(name), cancel, copied)?;
+        }
+        let disk_path = partial.join("disk.raw");
+        let disk = Disk { tools, path: &disk_path };
+        disk.overlay(&self.overlay, &work)?;
+        disk.check()?;
+
+        if let (Some(initrd), Some(init)) = (&self.request.initrd, &self.init) {
+            progress.stage(Stage::Boot);
+            let kernel = base.kernel.as_deref();
+            let to = partial.join("initrd");
+            boot::write_initrd(disk, kernel, init, &initrd.modules, &to, &work)?;
+        }
+        let manifest =
+            Manifest { id: self.image_id(&base.base), artifacts: BTreeMap::new(), ..base.clone() };
+        let dir = self.cache.image(&manifest.id);
+        let manifest = self.seal(&partial, &dir, manifest)?;
+        Ok(Image::new(dir, manifest))
+    }
+
+    fn seal(&self, partial: &Path, dir: &Path, manifest: Manifest) -> Result<Manifest, BuildError> {
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        let old = self.cache.partial().join(format!("old-{name}"));
+        seal::seal(partial, dir, &old, manifest, self.progress, self.cancel)
+    }
+
+    /// Writes down which base this recipe gave.
+    fn remember(&self, base: &str) -> Result<(), BuildError> {
+        let recipe = &self.request.recipe;
+        let path = self.cache.recipe(&recipe.key(self.request.lock.as_ref()).name());
+        let dir = path.parent().unwrap_or(&path);
+        fs::create_dir_all(dir).during("create", dir)?;
+        let beside = self.cache.partial().join("recipe");
+        fs::write(&beside, base).during("write", &beside)?;
+        fs::rename(&beside, &path).during("write", &path)
+    }
+
+    /// Keeps the downloads of every base there is, and no others.
+    fn prune(&self, downloads: &Downloads) -> Result<(), BuildError> {
+        let dir = self.cache.bases();
+        let mut packages = Vec::new();
+        for entry in fs::read_dir(&dir).during("read", &dir)? {
+            if let Ok(manifest) = seal::read(&entry.during("read", &dir)?.path()) {
+                packages.extend(manifest.packages);
+            }
+        }
+        downloads.prune(&packages)
+    }
+
+    fn partial(&self, name: &str) -> Result<PathBuf, BuildError> {
+        let dir = self.cache.partial().join(name);
+        fs::create_dir_all(&dir).during("create", &dir)?;
+        Ok(dir)
+    }
+
+    /// Removes what a build left that did not come to its end. Only the holder of the lock may.
+    fn sweep(&self, _: &Guard) -> Result<(), BuildError> {
+        let partial = self.cache.partial();
+        let archives = partial.join("base-work/root/var/cache/apt/archives");
+        if archives.is_dir() {
+            // Downloads of a killed build are whole: apt renames them when they are.
+            Downloads::open(self.cache.debs())?.keep(&archives, &Cancel::new())?;
+        }
+        remove_tree(&self.cache.tools, &partial)
+    }
+}

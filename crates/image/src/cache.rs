@@ -1,0 +1,350 @@
+//! The directory in which bases, images and downloads are kept: opening, listing, removing, and
+//! keeping two builds apart. What a build does is in `build`; what makes a directory whole in
+//! `seal`.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use crate::error::During;
+use crate::seal::{self, Unsound};
+use crate::{BuildError, Cancel, Image, Progress, Quiet, Stage, Tools};
+
+/// An image cache: `debs/`, `base/<key>/`, `images/<id>/`, and `recipes/<key>`, which names the base
+/// that a recipe gave last.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    root: PathBuf,
+    pub(crate) tools: Tools,
+}
+
+/// What to do when another process is building in the same cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contention {
+    /// Wait until it is done ([`crate::Stage::Waiting`]).
+    Wait,
+    /// Give up with [`BuildError::Busy`].
+    Fail,
+}
+
+/// A cache directory that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CacheError {
+    /// It could not be created or read.
+    #[error("cannot use the cache {}: {source}; choose a directory you may write to", .path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// apt and debugfs cannot be told its name.
+    #[error("cannot use the cache {}: its path has a double quote or a control character in it; choose another", .path.display())]
+    Name {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+/// An image that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// No such image.
+    #[error("there is no image `{id}` in {}; list those that are, or build one", .cache.display())]
+    Unknown {
+        /// The id or its beginning.
+        id: String,
+        /// The cache directory.
+        cache: PathBuf,
+    },
+    /// Several images begin like this.
+    #[error("several images begin with `{id}`: {}; give more of it", .candidates.join(", "))]
+    Ambiguous {
+        /// The beginning of an id.
+        id: String,
+        /// The images that begin with it.
+        candidates: Vec<String>,
+    },
+    /// A file is not what the manifest says.
+    #[error("{} is damaged: {reason}; build the image again", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The cache could not be read.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// Called off.
+    #[error("opening the image was called off")]
+    Cancelled,
+}
+
+/// An image that was not removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoveError {
+    /// A machine stands on it.
+    #[error("image {id} is in use; delete the machine that stands on it first")]
+    InUse {
+        /// The image.
+        id: String,
+    },
+    /// There is no such image.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A build is running or the files could not be removed.
+    #[error(transparent)]
+    Cache(#[from] BuildError),
+}
+
+/// The right to change the cache; it ends with the value, also when the process is killed.
+pub(crate) struct Guard {
+    _lock: File,
+}
+
+impl Cache {
+    /// The cache in `root`, which is created if need be.
+    pub fn open(root: &Path, tools: Tools) -> Result<Self, CacheError> {
+        let wrong = |source| CacheError::Directory { path: root.to_owned(), source };
+        fs::create_dir_all(root).map_err(wrong)?;
+        let root = fs::canonicalize(root).map_err(wrong)?;
+        let name = root.to_str();
+        if name.is_none_or(|name| name.contains(|c: char| c == '"' || c.is_control())) {
+            return Err(CacheError::Name { path: root });
+        }
+        Ok(Self { root, tools })
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The images of the cache, newest first. Their checksums are not compared, and what has no
+    /// readable manifest is left out.
+    pub fn list(&self) -> Result<Vec<Image>, CacheError> {
+        let dir = self.images();
+        let wrong = |source| CacheError::Directory { path: dir.clone(), source };
+        let entries = match fs::read_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(wrong)?,
+        };
+        let mut images = Vec::new();
+        for entry in entries {
+            let dir = entry.map_err(wrong)?.path();
+            if let Ok(manifest) = seal::read(&dir) {
+                images.push(Image::new(dir, manifest));
+            }
+        }
+        images.sort_by(|a, b| {
+            let order = |image: &Image| (image.manifest().built, image.id().to_owned());
+            order(b).cmp(&order(a))
+        });
+        Ok(images)
+    }
+
+    /// Opens an image by its id or an unambiguous beginning of it, and compares its files with
+    /// their checksums unless they have not changed since that was last done.
+    pub fn inspect(
+        &self,
+        id: &str,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Image, OpenError> {
+        let found = self.resolve(id)?;
+        match seal::verify(found.dir(), progress, cancel) {
+            Ok(manifest) => Ok(Image::new(found.dir().to_owned(), manifest)),
+            Err(Unsound::Absent) => {
+                Err(OpenError::Unknown { id: id.to_owned(), cache: self.root.clone() })
+            }
+            Err(Unsound::Damaged { path, reason }) => Err(OpenError::Damaged { path, reason }),
+            Err(Unsound::Cancelled) => Err(OpenError::Cancelled),
+        }
+    }
+
+    /// Removes an image that is not among those in use, and its base if no other image stands on
+    /// it; says how many bytes that freed.
+    pub fn remove(&self, id: &str, in_use: &BTreeSet<String>) -> Result<u64, RemoveError> {
+        let image = self.resolve(id)?;
+        if in_use.contains(image.id()) {
+            return Err(RemoveError::InUse { id: image.id().to_owned() });
+        }
+        let _guard = self.lock(Contention::Fail, &Quiet, &Cancel::new())?;
+        let mut freed = self.discard(image.dir())?;
+        let base = &image.manifest().base;
+        let images = self.list().map_err(OpenError::from)?;
+        if !images.iter().any(|other| other.manifest().base == *base) {
+            freed += self.discard(&self.base(base))?;
+        }
+        Ok(freed)
+    }
+
+    fn resolve(&self, id: &str) -> Result<Image, OpenError> {
+        let mut found: Vec<Image> =
+            self.list()?.into_iter().filter(|image| image.id().starts_with(id)).collect();
+        match (found.pop(), found.is_empty()) {
+            (Some(image), true) if !id.is_empty() => Ok(image),
+            (Some(image), _) => {
+                let rest = found.iter().map(Image::id);
+                let candidates = rest.chain([image.id()]).map(str::to_owned).collect();
+                Err(OpenError::Ambiguous { id: id.to_owned(), candidates })
+            }
+            (None, _) => Err(OpenError::Unknown { id: id.to_owned(), cache: self.root.clone() }),
+        }
+    }
+
+    /// Moves a directory out of sight in one step, then removes it: what is killed in between is
+    /// swept by the next build and never taken for an image.
+    fn discard(&self, dir: &Path) -> Result<u64, BuildError> {
+        let bytes = allocated(dir);
+        let partial = self.partial();
+        fs::create_dir_all(&partial).during("create", &partial)?;
+        let gone = partial.join(format!("removed-{}", std::process::id()));
+        match fs::rename(dir, &gone) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            result => result.during("remove", dir)?,
+        }
+        fs::remove_dir_all(&gone).during("remove", &gone)?;
+        Ok(bytes)
+    }
+
+    /// Takes the cache for this process alone.
+    pub(crate) fn lock(
+        &self,
+        contention: Contention,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Guard, BuildError> {
+        let path = self.root.join("lock");
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .during("lock", &path)?;
+        let mut told = false;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(Errno::WOULDBLOCK) => {}
+                other => other.during("lock", &path)?,
+            }
+            let holder = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+            if contention == Contention::Fail {
+                return Err(BuildError::Busy { cache: self.root.clone(), pid: holder });
+            }
+            if cancel.is_cancelled() {
+                return Err(BuildError::Cancelled);
+            }
+            if !told {
+                progress.stage(Stage::Waiting);
+                if let Some(pid) = holder {
+                    progress.detail(&format!("process {pid}"));
+                }
+                told = true;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        // Only told to those who wait; the lock itself is the kernel's.
+        file.set_len(0).during("write", &path)?;
+        writeln!(file, "{}", std::process::id()).during("write", &path)?;
+        Ok(Guard { _lock: file })
+    }
+
+    pub(crate) fn debs(&self) -> PathBuf {
+        self.root.join("debs")
+    }
+
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.root.join("log")
+    }
+
+    pub(crate) fn partial(&self) -> PathBuf {
+        self.root.join("partial")
+    }
+
+    pub(crate) fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    pub(crate) fn image(&self, id: &str) -> PathBuf {
+        self.images().join(id)
+    }
+
+    pub(crate) fn bases(&self) -> PathBuf {
+        self.root.join("base")
+    }
+
+    pub(crate) fn base(&self, key: &str) -> PathBuf {
+        self.bases().join(key)
+    }
+
+    pub(crate) fn recipe(&self, key: &str) -> PathBuf {
+        self.root.join("recipes").join(key)
+    }
+}
+
+/// Bytes on disk of the files in a flat directory.
+fn allocated(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(entries) = fs::read_dir(dir) else { return 0 };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|file| file.blocks() * 512)
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+
+    fn cache(dir: &Path) -> Cache {
+        Cache::open(dir, Tools::in_path(OsStr::new(""))).unwrap()
+    }
+
+    #[test]
+    fn the_second_is_told_who_was_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(dir.path());
+        let held = cache.lock(Contention::Wait, &Quiet, &Cancel::new()).unwrap();
+        match cache.lock(Contention::Fail, &Quiet, &Cancel::new()) {
+            Err(BuildError::Busy { pid, .. }) => assert_eq!(pid, Some(std::process::id())),
+            _ => panic!("two at once"),
+        }
+        let cancel = Cancel::new();
+        cancel.cancel();
+        let waiting = cache.lock(Contention::Wait, &Quiet, &cancel);
+        assert!(matches!(waiting, Err(BuildError::Cancelled)));
+        drop(held);
+        cache.lock(Contention::Fail, &Quiet, &Cancel::new()).unwrap();
+    }
+
+    #[test]
+    fn an_empty_cache_has_no_images() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(dir.path());
+        assert!(cache.list().unwrap().is_empty());
+        let opened = cache.inspect("1", &Quiet, &Cancel::new());
+        assert!(matches!(opened, Err(OpenError::Unknown { .. })));
+    }
+
+    #[test]
+    fn a_directory_that_debugfs_cannot_name_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = Cache::open(&dir.path().join("a\"b"), Tools::in_path(OsStr::new("")));
+        assert!(matches!(opened, Err(CacheError::Name { .. })));
+    }
+}

@@ -1,0 +1,136 @@
+//! An image that was found whole: where its files are and what is in it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::During;
+use crate::ext4::Disk;
+use crate::{BuildError, Manifest, Tools};
+
+/// An image that was found whole. Its files are read-only by agreement: a machine puts its own
+/// copy-on-write layer over them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    dir: PathBuf,
+    manifest: Manifest,
+}
+
+/// Something in an image that belongs to one machine or person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Impurity {
+    /// Its path in the guest.
+    pub path: String,
+    /// What it is.
+    pub reason: &'static str,
+}
+
+impl Image {
+    pub(crate) fn new(dir: PathBuf, manifest: Manifest) -> Self {
+        Self { dir, manifest }
+    }
+
+    /// Its name in the cache.
+    pub fn id(&self) -> &str {
+        &self.manifest.id
+    }
+
+    /// Everything known about it.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The directory of its files.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The root file system, ext4 without a partition table, label `archibald`.
+    pub fn disk(&self) -> PathBuf {
+        self.dir.join("disk.raw")
+    }
+
+    /// The uncompressed kernel for direct boot by PVH; `None` if this kernel cannot.
+    pub fn vmlinux(&self) -> Option<PathBuf> {
+        self.artifact("vmlinux")
+    }
+
+    /// The distribution's kernel as packaged.
+    pub fn vmlinuz(&self) -> Option<PathBuf> {
+        self.artifact("vmlinuz")
+    }
+
+    /// The project's small initrd.
+    pub fn initrd(&self) -> Option<PathBuf> {
+        self.artifact("initrd")
+    }
+
+    /// The distribution's initrd.
+    pub fn stock_initrd(&self) -> Option<PathBuf> {
+        self.artifact("initrd.stock")
+    }
+
+    fn artifact(&self, name: &str) -> Option<PathBuf> {
+        self.manifest.artifacts.contains_key(name).then(|| self.dir.join(name))
+    }
+
+    /// What is in the image although a generic one must not have it: host keys, authorized keys,
+    /// an identity, passwords. `scratch` is a directory for files in between.
+    pub fn impurities(&self, tools: &Tools, scratch: &Path) -> Result<Vec<Impurity>, BuildError> {
+        fs::create_dir_all(scratch).during("create", scratch)?;
+        let path = self.disk();
+        let disk = Disk { tools, path: &path };
+        let mut found = Vec::new();
+        let mut tell = |path: String, reason| found.push(Impurity { path, reason });
+        let filled = |path: &str| -> Result<bool, BuildError> {
+            Ok(disk.read(path, scratch)?.is_some_and(|content| !content.is_empty()))
+        };
+        for name in disk.list("/etc/ssh")? {
+            if name.starts_with("ssh_host_") {
+                tell(format!("/etc/ssh/{name}"), "a host key");
+            }
+        }
+        let homes = disk.list("/home")?;
+        for home in homes.iter().map(|name| format!("/home/{name}")).chain(["/root".to_owned()]) {
+            for name in disk.list(&format!("{home}/.ssh"))? {
+                tell(format!("{home}/.ssh/{name}"), "a user's keys");
+            }
+        }
+        for (path, reason) in [
+            ("/etc/machine-id", "a machine's identity"),
+            ("/var/lib/dbus/machine-id", "a machine's identity"),
+            ("/etc/hostname", "a machine's name"),
+            ("/var/lib/systemd/random-seed", "a machine's random seed"),
+            ("/var/lib/systemd/credential.secret", "a machine's secret"),
+            ("/etc/ssl/private/ssl-cert-snakeoil.key", "a machine's private key"),
+        ] {
+            if filled(path)? {
+                tell(path.to_owned(), reason);
+            }
+        }
+        for path in ["/etc/shadow", "/etc/shadow-", "/etc/gshadow"] {
+            let content = disk.read(path, scratch)?.unwrap_or_default();
+            if String::from_utf8_lossy(&content).lines().any(has_password) {
+                tell(path.to_owned(), "a password");
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Whether a line of shadow(5) lets anybody in: `*` and `!` are what no password turns into.
+fn has_password(line: &str) -> bool {
+    line.split(':').nth(1).is_some_and(|hash| !hash.starts_with(['*', '!']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_password_is_one_too() {
+        assert!(!has_password("root:*:20000:0:99999:7:::"));
+        assert!(!has_password("systemd-network:!*:20000::::::"));
+        assert!(has_password("root::20000:0:99999:7:::"));
+        assert!(has_password("user:$y$j9T$salt$hash:20000:0:99999:7:::"));
+    }
+}

@@ -1,0 +1,52 @@
+//! `manifest.json`: what an image holds and how to recognise it. Written beside every image.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the schema that this program writes and the only one it reads: an image of
+/// another version is built again.
+pub const MANIFEST_SCHEMA: u32 = 1;
+
+/// What one image is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this schema, [`MANIFEST_SCHEMA`].
+    pub schema: u32,
+    /// The image's name in the cache.
+    pub id: String,
+    /// Key of the base it stands on.
+    pub base: String,
+    /// Debian release.
+    pub suite: String,
+    /// Release of the guest's kernel, as `uname -r` gives it; `None` if the recipe has no kernel.
+    pub kernel: Option<String>,
+    /// When it was built, seconds since 1970.
+    pub built: u64,
+    /// Every installed package, sorted by name.
+    pub packages: Vec<Package>,
+    /// The files beside this one, by name (`disk.raw`, `vmlinuz` ...).
+    pub artifacts: BTreeMap<String, Artifact>,
+}
+
+/// An installed package.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Package {
+    /// Package name.
+    pub name: String,
+    /// Debian version.
+    pub version: String,
+    /// Debian architecture (`amd64`, `all`).
+    pub architecture: String,
+    /// SHA-256 of the .deb in hex, from the archive's signed index.
+    pub sha256: String,
+}
+
+/// A file of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// SHA-256 in hex.
+    pub sha256: String,
+}

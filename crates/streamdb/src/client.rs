@@ -1,0 +1,154 @@
+//! The client's end of the HTTP door: addresses, the token, and refusals as failures of a verb.
+//!
+//! What is asked for is each verb's own.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+use streamdb::Key;
+use ureq::http::Response;
+use ureq::{Agent, Body};
+
+use crate::outcome::{Failure, Kind};
+
+/// Everything but what an address may carry as it is; the slash keeps keys readable in logs.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'~');
+
+/// Which server a verb talks to.
+#[derive(Debug, Args)]
+pub(crate) struct Server {
+    /// Address of the server
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "STREAMDB_SERVER",
+        default_value = "http://127.0.0.1:8080"
+    )]
+    server: String,
+    /// File with the token that the server wants
+    #[arg(long, value_name = "FILE", env = "STREAMDB_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// A server, ready to be asked.
+pub(crate) struct Client {
+    agent: Agent,
+    base: String,
+    token: Option<String>,
+}
+
+impl Server {
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        let base = self.server.trim_end_matches('/').to_owned();
+        if !base.starts_with("http://") {
+            return Err(Failure::new(
+                Kind::Wrong,
+                format!("{:?} is not an address that this client can reach", self.server),
+                "give it as http://HOST:PORT",
+            ));
+        }
+        let token = self.token_file.as_deref().map(read_token).transpose()?;
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .timeout_connect(Some(Duration::from_secs(10)))
+            .user_agent(concat!("streamdb/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        Ok(Client { agent, base, token })
+    }
+}
+
+/// The first line of a token file.
+pub(crate) fn read_token(path: &std::path::Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::new(
+            Kind::Wrong,
+            format!("could not read the token file {}: {error}", path.display()),
+            "give a file whose first line is the token",
+        )
+    })?;
+    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+}
+
+impl Client {
+    /// The address of a value.
+    pub(crate) fn object(&self, key: &Key) -> String {
+        format!("{}/v1/objects/{}", self.base, utf8_percent_encode(key.as_str(), ESCAPED))
+    }
+
+    /// The address of a listing.
+    pub(crate) fn listing(&self, parameters: &[(&str, &str)]) -> String {
+        let pairs: Vec<_> = parameters
+            .iter()
+            .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)))
+            .collect();
+        format!("{}/v1/objects?{}", self.base, pairs.join("&"))
+    }
+
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        uri: &str,
+        headers: &[(&str, &str)],
+        body: Option<&mut dyn Read>,
+    ) -> Result<Response<Body>, Failure> {
+        let mut request = ureq::http::Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let wrong = |error: ureq::http::Error| Failure::new(Kind::Wrong, error.to_string(), "");
+        let response = match body {
+            Some(mut body) => {
+                let body = ureq::SendBody::from_reader(&mut body);
+                self.agent.run(request.body(body).map_err(wrong)?)
+            }
+            None => self.agent.run(request.body(()).map_err(wrong)?),
+        };
+        let response = response.map_err(|error| self.unreachable(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(refusal(response))
+    }
+
+    /// A failure of the connection rather than an answer.
+    pub(crate) fn unreachable(&self, error: &ureq::Error) -> Failure {
+        Failure::new(
+            Kind::Lacking,
+            format!("could not talk to the server {}: {error}", self.base),
+            "start it with `streamdb serve --data DIR`, or give its address with --server",
+        )
+    }
+}
+
+fn refusal(mut response: Response<Body>) -> Failure {
+    let status = response.status().as_u16();
+    let told: Value = response
+        .body_mut()
+        .with_config()
+        .limit(64 * 1024)
+        .read_to_string()
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default();
+    let field = |name: &str| told.get(name).and_then(Value::as_str).map(str::to_owned);
+    let kind = match status {
+        304 | 404 | 409 | 412 => Kind::No,
+        401 | 403 | 500.. => Kind::Lacking,
+        _ => Kind::Wrong,
+    };
+    Failure::new(
+        kind,
+        field("error").unwrap_or_else(|| format!("the server answered with status {status}")),
+        field("remedy").unwrap_or_default(),
+    )
+}

@@ -1,0 +1,53 @@
+//! `streamdb check`: reads everything in a store that is not being served, and compares it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+use streamdb::{Options, Store};
+
+use super::print;
+use crate::outcome::{Failure, Kind};
+
+/// Read a whole store and compare it with its checksums
+///
+/// The store must not be served meanwhile. Exit status 1 if anything is damaged.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Directory of the store
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Check {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let options = Options { create: false, ..Options::default() };
+        let store = Store::open(&self.data, &options)?;
+        let report = store.check(|_| {})?;
+        let whole = report.problems.is_empty();
+        if self.json {
+            print(json!({
+                "schema": "streamdb.check/1",
+                "whole": whole,
+                "keys": report.keys,
+                "bytes": report.bytes,
+                "problems": report.problems,
+            }))?;
+        } else {
+            for problem in &report.problems {
+                let key = problem.key.as_deref().unwrap_or("(index)").escape_debug();
+                print(format_args!("{key}: {}\n  {}", problem.error, problem.remedy))?;
+            }
+            let problems = report.problems.len();
+            let (keys, bytes) = (report.keys, report.bytes);
+            print(format_args!("{keys} keys, {bytes} bytes whole, {problems} problems"))?;
+        }
+        if whole {
+            return Ok(());
+        }
+        Err(Failure::new(Kind::No, format!("the store in {} is damaged", self.data.display()), ""))
+    }
+}

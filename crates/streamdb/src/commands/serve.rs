@@ -1,0 +1,151 @@
+//! `streamdb serve`: the store behind its HTTP door, until SIGTERM.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use streamdb::http::{self, Access, Limits, Settings, Token};
+use streamdb::{Options, Store};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::print;
+use crate::bytes::Bytes;
+use crate::client::read_token;
+use crate::outcome::{Failure, Kind};
+
+/// Serve a store over HTTP
+///
+/// Prints the address it listens on. Ends on SIGTERM or Ctrl-C, after the requests under way.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Directory of the store; made if it is missing
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Ask every client for the token in the first line of this file
+    #[arg(long, value_name = "FILE", conflicts_with = "open")]
+    token_file: Option<PathBuf>,
+    /// Let in whoever reaches the port, without a token
+    #[arg(long)]
+    open: bool,
+    /// Longest value accepted, for example 10G; no limit but the disk if not given
+    #[arg(long, value_name = "BYTES")]
+    max_object: Option<Bytes>,
+    /// Disk space set aside so that deletes work on a full disk
+    #[arg(long, value_name = "BYTES", default_value = "8M")]
+    reserve: Bytes,
+    /// Memory for pages of the index
+    #[arg(long, value_name = "BYTES", default_value = "64M")]
+    cache: Bytes,
+    /// Most bytes of a request's head
+    #[arg(long, value_name = "BYTES", default_value = "64K")]
+    max_head: Bytes,
+    /// Seconds that a client may take for a request's head, or pause within a body
+    #[arg(long, value_name = "SECONDS", default_value_t = 20,
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    client_timeout: u64,
+    /// Most connections at a time
+    #[arg(long, value_name = "COUNT", default_value_t = 1024,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    connections: u16,
+}
+
+impl Serve {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let access = self.access()?;
+        let defaults = Options::default();
+        let options = Options {
+            create: true,
+            max_object: self.max_object.map_or(defaults.max_object, |bytes| bytes.0),
+            reserve: self.reserve.0,
+            cache: usize::try_from(self.cache.0).unwrap_or(defaults.cache),
+        };
+        let store = Store::open(&self.data, &options)?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+                Failure::new(
+                    Kind::Lacking,
+                    format!("could not start the server's threads: {error}"),
+                    "see that this user may start threads (ulimit -u)",
+                )
+            })?;
+        runtime.block_on(self.serve(store, access))
+    }
+
+    /// Beyond this machine a store is only served on the operator's word.
+    fn access(&self) -> Result<Access, Failure> {
+        match &self.token_file {
+            Some(path) => Token::new(&read_token(path)?).map(Access::Token).map_err(|error| {
+                Failure::new(
+                    Kind::Wrong,
+                    format!("the token file {}: {error}", path.display()),
+                    "make one with: head -c 24 /dev/urandom | base64 > FILE",
+                )
+            }),
+            None if self.open => Ok(Access::Open),
+            None if self.listen.ip().is_loopback() => Ok(Access::Local),
+            None => Err(Failure::new(
+                Kind::Wrong,
+                format!(
+                    "{} can be reached from other machines, and there is no token",
+                    self.listen
+                ),
+                "give --token-file FILE, or --open if everyone there may read and delete everything",
+            )),
+        }
+    }
+
+    async fn serve(&self, store: Store, access: Access) -> Result<(), Failure> {
+        let limits = Limits {
+            head: Duration::from_secs(self.client_timeout),
+            head_bytes: usize::try_from(self.max_head.0).unwrap_or(usize::MAX),
+            connections: self.connections.into(),
+            ..Limits::default()
+        };
+        let settings = Settings {
+            access,
+            stall: Duration::from_secs(self.client_timeout),
+            // To the journal, where there is one.
+            notice: Arc::new(|line| {
+                let _ = writeln!(std::io::stderr().lock(), "streamdb: {line}");
+            }),
+        };
+        let lacking = |error: std::io::Error| {
+            Failure::new(
+                Kind::Lacking,
+                format!("could not listen on {}: {error}", self.listen),
+                "stop what holds the address (ss -ltnp shows it), or listen elsewhere with --listen",
+            )
+        };
+        let end = end().map_err(lacking)?;
+        let listener = TcpListener::bind(self.listen).await.map_err(lacking)?;
+        let address = listener.local_addr().map_err(lacking)?;
+        let app = http::app_with(store, settings);
+        print(format_args!("listening on http://{address}"))?;
+        // Without a service manager there is nobody to notify, and that is no failure.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let all_done = http::serve(listener, app, &limits, end).await;
+        if !all_done {
+            print("ended although requests were still under way")?;
+        }
+        Ok(())
+    }
+}
+
+fn end() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    })
+}

@@ -1,0 +1,389 @@
+//! Content files: the bytes of large values, each in a file of its own beside the index.
+//!
+//! A file is written under `staging/`, synced, renamed to `blobs/ab/<id>`, its directory synced, and
+//! only then named in the index; so a file that the index does not name is nobody's and may go.
+//! Which value a file belongs to is the index's to know.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+
+/// Bytes that one sum covers. A range is served after reading at most this much more at either end.
+pub(crate) const CHUNK: usize = 64 * 1024;
+
+/// The name of a content file: 16 random bytes, so that no name is ever used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ContentId([u8; 16]);
+
+impl ContentId {
+    fn random() -> io::Result<Self> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(Self(bytes))
+    }
+
+    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) const fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    fn name(self) -> String {
+        format!("{:032x}", u128::from_be_bytes(self.0))
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        let id = Self(u128::from_str_radix(name, 16).ok()?.to_be_bytes());
+        // Rejects what only parses like a name: short ones, upper case, a plus sign.
+        (id.name() == name).then_some(id)
+    }
+}
+
+/// The directories of content files of one store.
+#[derive(Debug)]
+pub(crate) struct ContentDir {
+    blobs: PathBuf,
+    staging: PathBuf,
+    making: Mutex<()>,
+}
+
+impl ContentDir {
+    /// Takes the two directories under the store's, making them where they are missing.
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        let content = Self::under(dir);
+        for path in [&content.blobs, &content.staging] {
+            fs::create_dir_all(path)?;
+        }
+        sync_dir(dir)?;
+        // A process killed between making a group's directory and syncing it left that to us.
+        sync_dir(&content.blobs)?;
+        Ok(content)
+    }
+
+    fn under(dir: &Path) -> Self {
+        Self { blobs: dir.join("blobs"), staging: dir.join("staging"), making: Mutex::new(()) }
+    }
+
+    /// Whether there are content files at all under the store's directory.
+    pub(crate) fn any(dir: &Path) -> io::Result<bool> {
+        let content = Self::under(dir);
+        let mut any = false;
+        content.each::<io::Error>(|_, _| {
+            any = true;
+            Ok(())
+        })?;
+        Ok(any)
+    }
+
+    /// Removes unfinished uploads, and finished ones that the index does not name. Only safe before
+    /// the first upload begins. Returns how many files went.
+    pub(crate) fn sweep<E: From<io::Error>>(
+        &self,
+        mut named: impl FnMut(ContentId) -> Result<bool, E>,
+    ) -> Result<u64, E> {
+        let mut swept = 0;
+        for entry in fs::read_dir(&self.staging)? {
+            let entry = entry?;
+            if entry.file_name().to_str().and_then(ContentId::from_name).is_some() {
+                fs::remove_file(entry.path())?;
+                swept += 1;
+            }
+        }
+        self.each(|id, path| {
+            if !named(id)? {
+                fs::remove_file(path)?;
+                swept += 1;
+            }
+            Ok::<(), E>(())
+        })?;
+        Ok(swept)
+    }
+
+    /// Begins a new content file.
+    pub(crate) fn stage(&self) -> io::Result<Staged> {
+        let id = ContentId::random()?;
+        let path = self.staging.join(id.name());
+        let file = File::options().write(true).create_new(true).open(&path)?;
+        Ok(Staged { id, path: Some(path), file, sums: Sums::default() })
+    }
+
+    /// Gives a staged file its lasting name. After this returns, the file outlives a power cut.
+    pub(crate) fn publish(&self, mut staged: Staged) -> io::Result<(ContentId, Vec<u8>)> {
+        staged.file.sync_all()?;
+        let target = self.path(staged.id);
+        if let Some(dir) = target.parent() {
+            {
+                // Nobody may rely on a directory that another upload has made but not yet synced.
+                let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+                if !dir.is_dir() {
+                    fs::create_dir(dir)?;
+                    sync_dir(&self.blobs)?;
+                }
+            }
+            if let Some(from) = &staged.path {
+                fs::rename(from, &target)?;
+            }
+            staged.path = Some(target.clone());
+            sync_dir(dir)?;
+        }
+        staged.path = None;
+        Ok((staged.id, std::mem::take(&mut staged.sums).finish()))
+    }
+
+    /// Removes a file that the index no longer names. One that cannot be removed now goes with the
+    /// sweep when the store is next opened, so nothing is reported.
+    pub(crate) fn remove(&self, id: ContentId) {
+        let _ = fs::remove_file(self.path(id));
+    }
+
+    /// Opens a content file to read `from..to` of it.
+    pub(crate) fn read(&self, id: ContentId, size: u64, sums: Vec<u8>) -> io::Result<Verified> {
+        let file = File::open(self.path(id))?;
+        Ok(Verified { file, size, sums, at: 0, end: size })
+    }
+
+    pub(crate) fn path(&self, id: ContentId) -> PathBuf {
+        let name = id.name();
+        self.blobs.join(name.get(..2).unwrap_or_default()).join(name)
+    }
+
+    /// Visits every file that has the name and place of a content file; others are not ours.
+    fn each<E: From<io::Error>>(
+        &self,
+        mut visit: impl FnMut(ContentId, &Path) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let groups = match fs::read_dir(&self.blobs) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        for group in groups {
+            let group = group?;
+            if !group.file_type()?.is_dir() {
+                continue;
+            }
+            for entry in fs::read_dir(group.path())? {
+                let path = entry?.path();
+                let id =
+                    path.file_name().and_then(|name| name.to_str()).and_then(ContentId::from_name);
+                if let Some(id) = id.filter(|id| self.path(*id) == path) {
+                    visit(id, &path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A content file being written; dropped before [`ContentDir::publish`], it goes.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    id: ContentId,
+    path: Option<PathBuf>,
+    file: File,
+    sums: Sums,
+}
+
+impl Staged {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.sums.add(bytes);
+        Ok(())
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// CRC-32 of each chunk, four bytes each, little-endian. They let a reader verify any range before
+/// handing it out, and several times faster than the value's SHA-256 would.
+#[derive(Debug, Default)]
+struct Sums {
+    done: Vec<u8>,
+    open: crc32fast::Hasher,
+    filled: usize,
+}
+
+impl Sums {
+    fn add(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = CHUNK - self.filled;
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.open.update(now);
+            self.filled += now.len();
+            if self.filled == CHUNK {
+                self.close();
+            }
+            bytes = later;
+        }
+    }
+
+    fn close(&mut self) {
+        let sum = std::mem::take(&mut self.open).finalize();
+        self.done.extend_from_slice(&sum.to_le_bytes());
+        self.filled = 0;
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        if self.filled > 0 {
+            self.close();
+        }
+        self.done
+    }
+}
+
+/// Why a piece of a content file is not handed out.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// Its bytes are not those that were written.
+    Damaged(String),
+    /// The system failed to read it.
+    Io(io::Error),
+}
+
+/// A content file being read: every byte it hands out has been verified.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    file: File,
+    size: u64,
+    sums: Vec<u8>,
+    at: u64,
+    end: u64,
+}
+
+impl Verified {
+    /// Narrows what is left to read; bounds past the end mean the end.
+    pub(crate) fn narrow(&mut self, from: u64, to: u64) {
+        self.end = to.min(self.size);
+        self.at = from.min(self.end);
+    }
+
+    pub(crate) fn left(&self) -> u64 {
+        self.end - self.at
+    }
+
+    /// The next verified bytes, of up to `chunks` chunks; `None` at the end.
+    pub(crate) fn next(&mut self, chunks: usize) -> Result<Option<Bytes>, Refused> {
+        if self.at >= self.end {
+            return Ok(None);
+        }
+        let chunk = CHUNK as u64;
+        let first = self.at / chunk;
+        let start = first * chunk;
+        let wanted = self.end.div_ceil(chunk).min(first + chunks.max(1) as u64);
+        let stop = (wanted * chunk).min(self.size);
+        let mut piece = vec![0; (stop - start) as usize];
+        self.file.read_exact_at(&mut piece, start).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                Refused::Damaged(format!("its content file ends before byte {stop}"))
+            }
+            _ => Refused::Io(error),
+        })?;
+        for (at, bytes) in (first..).zip(piece.chunks(CHUNK)) {
+            let sum = usize::try_from(at).ok().and_then(|at| self.sums.chunks_exact(4).nth(at));
+            if sum != Some(&crc32fast::hash(bytes).to_le_bytes()) {
+                return Err(Refused::Damaged(format!(
+                    "bytes {}..{} of its content file are not those that were written",
+                    at * chunk,
+                    (at * chunk + chunk).min(self.size)
+                )));
+            }
+        }
+        let from = (self.at - start) as usize;
+        let to = (self.end.min(stop) - start) as usize;
+        self.at = self.end.min(stop);
+        Ok(Some(Bytes::from(piece).slice(from..to)))
+    }
+}
+
+/// Makes renames and new files in a directory outlive a power cut.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(dir: &Path, bytes: &[u8]) -> (ContentDir, ContentId, Vec<u8>) {
+        let content = ContentDir::open(dir).unwrap();
+        let mut staged = content.stage().unwrap();
+        // Pieces that do not fall on the chunks' bounds.
+        for piece in bytes.chunks(7001) {
+            staged.write(piece).unwrap();
+        }
+        let (id, sums) = content.publish(staged).unwrap();
+        (content, id, sums)
+    }
+
+    fn all(mut reader: Verified) -> Result<Vec<u8>, Refused> {
+        let mut out = Vec::new();
+        while let Some(piece) = reader.next(2)? {
+            out.extend_from_slice(&piece);
+        }
+        Ok(out)
+    }
+
+    #[test]
+    fn ranges_come_back_across_chunks() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..CHUNK * 3 + 5).map(|i| (i % 251) as u8).collect();
+        let (content, id, sums) = stored(dir.path(), &bytes);
+        let size = bytes.len() as u64;
+        for (from, to) in [(0, size), (1, 2), (65_535, 65_537), (size - 1, size), (9, 9)] {
+            let mut reader = content.read(id, size, sums.clone()).unwrap();
+            reader.narrow(from, to);
+            assert_eq!(reader.left(), to - from);
+            assert_eq!(all(reader).unwrap(), bytes[from as usize..to as usize]);
+        }
+    }
+
+    #[test]
+    fn a_flipped_byte_or_a_short_file_is_refused_and_nothing_of_it_handed_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = vec![7; CHUNK * 2];
+        let (content, id, sums) = stored(dir.path(), &bytes);
+        let file = File::options().write(true).open(content.path(id)).unwrap();
+        file.write_all_at(&[8], CHUNK as u64 + 3).unwrap();
+        let mut reader = content.read(id, bytes.len() as u64, sums.clone()).unwrap();
+        assert_eq!(reader.next(1).unwrap().unwrap().len(), CHUNK);
+        assert!(matches!(reader.next(1), Err(Refused::Damaged(_))));
+        file.set_len(10).unwrap();
+        let mut reader = content.read(id, bytes.len() as u64, sums).unwrap();
+        assert!(matches!(reader.next(1), Err(Refused::Damaged(_))));
+    }
+
+    #[test]
+    fn the_sweep_takes_only_what_is_ours_and_not_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (content, kept, _) = stored(dir.path(), b"kept");
+        let (_, orphan, _) = stored(dir.path(), b"orphan");
+        let staged = content.stage().unwrap();
+        let unfinished = staged.path.clone().unwrap();
+        std::mem::forget(staged);
+        let foreign = dir.path().join("blobs/README");
+        fs::write(&foreign, "not ours").unwrap();
+        let swept = content.sweep::<io::Error>(|id| Ok(id == kept)).unwrap();
+        assert_eq!(swept, 2);
+        assert!(content.path(kept).exists() && foreign.exists());
+        assert!(!content.path(orphan).exists() && !unfinished.exists());
+    }
+
+    #[test]
+    fn an_upload_given_up_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let content = ContentDir::open(dir.path()).unwrap();
+        drop(content.stage().unwrap());
+        assert_eq!(fs::read_dir(&content.staging).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,232 @@
+//! What can go wrong, one enum for each family of operations: opening, reading, writing.
+//!
+//! Each message says what was tried on what; `remedy` says what to do about it. How a failure is
+//! told over HTTP is in [`crate::http`].
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::Key;
+
+/// The store could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process has the store open, or this one has it open already.
+    #[error("the store in {} is held by {}", dir.display(), holder(*pid))]
+    Held {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The process that holds the store, where it could be told.
+        pid: Option<u32>,
+    },
+    /// There is no store, and none was to be made.
+    #[error("there is no store in {}", dir.display())]
+    Missing {
+        /// The directory that was looked at.
+        dir: PathBuf,
+    },
+    /// The directory holds large values, but the index that names them is gone.
+    #[error("the store in {} has content files but no index ({})", dir.display(), index.display())]
+    IndexMissing {
+        /// The store's directory.
+        dir: PathBuf,
+        /// Where the index should be.
+        index: PathBuf,
+    },
+    /// The index is damaged beyond what can be repaired when it is opened.
+    #[error("the index {} is damaged: {detail}", index.display())]
+    Damaged {
+        /// The index file.
+        index: PathBuf,
+        /// What the engine found.
+        detail: String,
+    },
+    /// The disk has no room to open the store.
+    #[error("no space left on the disk to open the store in {}", dir.display())]
+    Full {
+        /// The store's directory.
+        dir: PathBuf,
+    },
+    /// The operating system refused something.
+    #[error("could not {doing} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb in the infinitive.
+        doing: &'static str,
+        /// What it was tried on.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A value, a listing or a count could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The stored bytes are not those that were written. None of them is handed out.
+    #[error("the value of {key:?} is damaged: {detail}")]
+    Damaged {
+        /// The value's key.
+        key: Key,
+        /// What differs.
+        detail: String,
+    },
+    /// The index is damaged.
+    #[error("the index is damaged: {detail}")]
+    DamagedIndex {
+        /// What the engine found.
+        detail: String,
+    },
+    /// The operating system refused something.
+    #[error("could not {doing} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb in the infinitive.
+        doing: &'static str,
+        /// What it was tried on.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A value could not be stored or deleted. What was stored before is unchanged.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The condition given with the write does not hold.
+    #[error("the condition on {key:?} does not hold: {found}")]
+    Condition {
+        /// The key that was to be written.
+        key: Key,
+        /// What is there instead.
+        found: String,
+    },
+    /// The value is longer than this store accepts.
+    #[error("the value is longer than the {limit} bytes that this store accepts")]
+    TooLarge {
+        /// The longest value accepted, in bytes.
+        limit: u64,
+    },
+    /// The content type cannot be carried in a header.
+    #[error("the content type {given:?} is not one")]
+    ContentType {
+        /// What was given.
+        given: String,
+    },
+    /// The disk is full, or the quota of the user who runs the store is used up.
+    #[error("no space left on the disk of the store in {}", dir.display())]
+    Full {
+        /// The store's directory.
+        dir: PathBuf,
+    },
+    /// The record that was to be replaced or removed is damaged, or the index is.
+    #[error("the index is damaged: {detail}")]
+    DamagedIndex {
+        /// What was found.
+        detail: String,
+    },
+    /// The operating system refused something.
+    #[error("could not {doing} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb in the infinitive.
+        doing: &'static str,
+        /// What it was tried on.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Held { .. } => {
+                "reach the store through the process that holds it (streamdb ls --server ...), or stop that process first"
+            }
+            Self::Missing { .. } => {
+                "give the directory that `streamdb serve --data` was given, or start the server once to make a store"
+            }
+            Self::IndexMissing { .. } => {
+                "put the index back from a backup; to start empty, move the directory `blobs` away first"
+            }
+            Self::Damaged { .. } => {
+                "restore the store from a backup; keep the damaged files until then"
+            }
+            Self::Full { .. } => "free space on that disk and open the store again",
+            Self::Io { .. } => {
+                "check that the directory exists, that its disk is well, and that this user may write there"
+            }
+        }
+    }
+
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| {
+            if is_full(&source) {
+                Self::Full { dir: path.to_owned() }
+            } else {
+                Self::Io { doing, path: path.to_owned(), source }
+            }
+        }
+    }
+}
+
+impl ReadError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Damaged { .. } => {
+                "put the value again from its source, or delete it; `streamdb check` lists every damaged value"
+            }
+            Self::DamagedIndex { .. } => {
+                "stop the server and run `streamdb check`; restore the store from a backup if it fails"
+            }
+            Self::Io { .. } => "check the store's disk and that this user may read it",
+        }
+    }
+
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing, path: path.to_owned(), source }
+    }
+}
+
+impl WriteError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Condition { .. } => "read the value again and decide anew",
+            Self::TooLarge { .. } => {
+                "split the value, or start the server with a larger --max-object"
+            }
+            Self::ContentType { .. } => "give a type and subtype in ASCII, for example audio/wav",
+            Self::Full { .. } => "delete values or free space on that disk, then try again",
+            Self::DamagedIndex { .. } => {
+                "stop the server and run `streamdb check`; restore the store from a backup if it fails"
+            }
+            Self::Io { .. } => "check the store's disk and that this user may write there",
+        }
+    }
+
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| {
+            if is_full(&source) {
+                Self::Full { dir: path.to_owned() }
+            } else {
+                Self::Io { doing, path: path.to_owned(), source }
+            }
+        }
+    }
+}
+
+/// A used-up quota is a full disk to the one who meets it.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}

@@ -1,0 +1,149 @@
+//! Who may come in: anyone, anyone on this machine, or whoever has the token.
+//!
+//! Which of these a listening address calls for is the command line's to decide.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::reply::Refusal;
+
+/// Who may come in.
+#[derive(Debug, Clone)]
+pub enum Access {
+    /// Whoever reaches the port.
+    Open,
+    /// Whoever reaches the port and calls this machine by address or `localhost`. A page from
+    /// elsewhere that has its own name point here (DNS rebinding) is thereby refused.
+    Local,
+    /// Whoever sends `Authorization: Bearer` with the token.
+    Token(Token),
+}
+
+/// A secret that lets its holder in. Only its hash is kept, and it is never printed.
+#[derive(Clone)]
+pub struct Token([u8; 32]);
+
+/// The text cannot be a token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a token has at least {} visible ASCII characters and no spaces; this one has not",
+    Token::MIN_LEN
+)]
+pub struct TokenError;
+
+impl Token {
+    /// The fewest characters of a token.
+    pub const MIN_LEN: usize = 16;
+
+    /// Takes a text as a token.
+    ///
+    /// # Errors
+    /// [`TokenError`] if it is too short or cannot stand in a header.
+    pub fn new(text: &str) -> Result<Self, TokenError> {
+        if text.len() < Self::MIN_LEN || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(TokenError);
+        }
+        Ok(Self(Sha256::digest(text).into()))
+    }
+
+    /// Compares in a time that tells nothing about where, or by how much, the text differs.
+    fn is(&self, text: &[u8]) -> bool {
+        let given: [u8; 32] = Sha256::digest(text).into();
+        self.0.ct_eq(&given).into()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+pub(super) async fn admit(State(access): State<Access>, request: Request, next: Next) -> Response {
+    let refusal = match &access {
+        Access::Open => None,
+        Access::Local => (!calls_this_machine(&request)).then(|| {
+            Refusal::new(
+                StatusCode::FORBIDDEN,
+                "this store answers only to localhost and addresses of this machine",
+                "use http://127.0.0.1 in the address, or start the server with --token-file or --open",
+            )
+        }),
+        Access::Token(token) => (!shows(token, &request)).then(|| {
+            Refusal::new(
+                StatusCode::UNAUTHORIZED,
+                "this store wants a token, and none or another one came",
+                "send `Authorization: Bearer TOKEN`; `streamdb` takes it with --token-file",
+            )
+            .with(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"streamdb\""),
+            )
+        }),
+    };
+    match refusal {
+        Some(refusal) => refusal.into_response(),
+        None => next.run(request).await,
+    }
+}
+
+fn shows(token: &Token, request: &Request) -> bool {
+    let Some(value) = request.headers().get(header::AUTHORIZATION) else {
+        return false;
+    };
+    value.as_bytes().split_at_checked(7).is_some_and(|(scheme, text)| {
+        scheme.eq_ignore_ascii_case(b"bearer ") && token.is(text.trim_ascii())
+    })
+}
+
+fn calls_this_machine(request: &Request) -> bool {
+    let Some(host) = request.headers().get(header::HOST) else {
+        // Browsers always send one; what does not is no page from elsewhere.
+        return true;
+    };
+    let Ok(host) = host.to_str() else {
+        return false;
+    };
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_long_and_visible() {
+        for text in ["", "short", "has a space in it", "0123456789abcde\n"] {
+            assert!(Token::new(text).is_err(), "{text:?}");
+        }
+        let token = Token::new("0123456789abcdef").unwrap();
+        assert!(token.is(b"0123456789abcdef"));
+        assert!(!token.is(b"0123456789abcdeg") && !token.is(b""));
+        assert_eq!(format!("{token:?}"), "Token(..)");
+    }
+
+    #[test]
+    fn only_this_machines_own_names_are_local() {
+        let calls = |host: &str| {
+            let request = Request::builder().header("host", host);
+            calls_this_machine(&request.body(axum::body::Body::empty()).unwrap())
+        };
+        for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:8080", "[::1]"] {
+            assert!(calls(host), "{host}");
+        }
+        for host in ["example.org", "example.org:8080", "localhost.example.org", ""] {
+            assert!(!calls(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! `If-Match` and `If-None-Match` as conditions of the store.
+
+use axum::http::{HeaderMap, HeaderName, header};
+
+use super::reply::Refusal;
+use crate::{Checksum, Conditions, Tags};
+
+/// Reads the conditions of a request.
+pub(super) fn conditions(headers: &HeaderMap) -> Result<Conditions, Refusal> {
+    Ok(Conditions {
+        // A weak tag never satisfies If-Match (RFC 9110, 13.1.1).
+        matches: tags(headers, &header::IF_MATCH, false)?,
+        differs: tags(headers, &header::IF_NONE_MATCH, true)?,
+    })
+}
+
+/// The entity tag of a value: its SHA-256 in quotes.
+pub(super) fn etag(checksum: &Checksum) -> String {
+    format!("\"{checksum}\"")
+}
+
+fn tags(headers: &HeaderMap, name: &HeaderName, weak: bool) -> Result<Option<Tags>, Refusal> {
+    let mut found = None;
+    for line in headers.get_all(name) {
+        let text = line.to_str().map_err(|_| wrong(name))?.trim();
+        if text == "*" {
+            return Ok(Some(Tags::Any));
+        }
+        let tags = found.get_or_insert_with(Vec::new);
+        for tag in text.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
+            let (quoted, counts) = match tag.strip_prefix("W/") {
+                Some(quoted) => (quoted, weak),
+                None => (tag, true),
+            };
+            let inner = quoted
+                .strip_prefix('"')
+                .and_then(|rest| rest.strip_suffix('"'))
+                .ok_or_else(|| wrong(name))?;
+            // A tag that is no checksum is none of ours and matches nothing.
+            tags.extend(inner.parse::<Checksum>().ok().filter(|_| counts));
+        }
+    }
+    Ok(found.map(Tags::Of))
+}
+
+fn wrong(name: &HeaderName) -> Refusal {
+    Refusal::bad(
+        format!("the header {name} is neither * nor a list of entity tags"),
+        format!("send the tag as it came, in quotes: {name}: \"...\""),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(name: HeaderName, values: &[&str]) -> Result<Conditions, Refusal> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(name.clone(), value.parse().unwrap());
+        }
+        conditions(&headers)
+    }
+
+    #[test]
+    fn lists_stars_weak_and_foreign_tags_are_read() {
+        let one = Checksum::of(b"1");
+        let two = Checksum::of(b"2");
+        let line = format!("\"{one}\", W/\"{two}\"");
+        let found = read(header::IF_MATCH, &[&line, "\"foreign\""]).unwrap();
+        assert_eq!(found.matches, Some(Tags::Of(vec![one])));
+        let found = read(header::IF_NONE_MATCH, &[&line]).unwrap();
+        assert_eq!(found.differs, Some(Tags::Of(vec![one, two])));
+        let found = read(header::IF_NONE_MATCH, &["*"]).unwrap();
+        assert_eq!(found.differs, Some(Tags::Any));
+        assert!(read(header::IF_MATCH, &[]).unwrap().is_none());
+    }
+
+    #[test]
+    fn unquoted_tags_are_refused_rather_than_taken_for_no_condition() {
+        for value in ["abc", "\"abc", "W/abc", "\""] {
+            assert!(read(header::IF_MATCH, &[value]).is_err(), "{value}");
+        }
+    }
+}

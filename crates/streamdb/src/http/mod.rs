@@ -1,0 +1,109 @@
+//! The HTTP door: the store as addresses under `/v1`, for curl, browsers and players alike.
+//!
+//! [`app`] is the whole door as a value that a test calls without a port; [`serve`] puts it behind
+//! a socket. Nothing here decides anything about values: that is the store's.
+
+mod access;
+mod blocking;
+mod condition;
+mod health;
+mod listing;
+mod object;
+mod range;
+mod reply;
+mod serve;
+mod upload;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::routing::get;
+use tokio::sync::Semaphore;
+
+use crate::Store;
+
+pub use access::{Access, Token, TokenError};
+pub use serve::{Limits, serve};
+
+/// How the door behaves.
+#[derive(Clone)]
+pub struct Settings {
+    /// Who may come in.
+    pub access: Access,
+    /// How long a client may pause within the body that it sends.
+    pub stall: Duration,
+    /// Told of what an operator should know: damage, and failures of the disk.
+    pub notice: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { access: Access::Open, stall: Duration::from_secs(30), notice: Arc::new(|_| {}) }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("access", &self.access)
+            .field("stall", &self.stall)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone)]
+struct Door {
+    store: Store,
+    settings: Settings,
+    // Commits are made one after the other, so a crowd of writers would only fill the threads that
+    // readers need.
+    commits: Arc<Semaphore>,
+}
+
+/// The door to a store, open to whoever reaches it.
+pub fn app(store: Store) -> Router {
+    app_with(store, Settings::default())
+}
+
+/// The door to a store.
+pub fn app_with(store: Store, settings: Settings) -> Router {
+    let access = settings.access.clone();
+    let door = Door { store, settings, commits: Arc::new(Semaphore::new(4)) };
+    let objects = Router::new()
+        .route("/v1/objects", get(listing::list))
+        .route("/v1/objects/", get(listing::list))
+        .route(
+            "/v1/objects/{*key}",
+            get(object::get).head(object::head).put(upload::put).delete(object::delete),
+        )
+        .layer(axum::middleware::from_fn_with_state(access, access::admit));
+    Router::new()
+        .merge(objects)
+        .route("/health", get(health::health))
+        .route("/ready", get(health::ready))
+        .fallback(nowhere)
+        .method_not_allowed_fallback(no_such_method)
+        // The store's own limit holds, and it counts while the bytes come.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(door)
+}
+
+async fn nowhere() -> reply::Refusal {
+    reply::Refusal::new(
+        StatusCode::NOT_FOUND,
+        "there is nothing at this address",
+        "values are under /v1/objects/KEY, listings at /v1/objects, the state at /health",
+    )
+}
+
+async fn no_such_method() -> reply::Refusal {
+    reply::Refusal::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this address does not know that method",
+        "use PUT, GET, HEAD or DELETE on /v1/objects/KEY, and GET elsewhere",
+    )
+}

@@ -1,0 +1,91 @@
+//! Refusals as HTTP: a status, and JSON that says what was refused and what to do.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+
+use crate::{KeyError, ReadError, WriteError};
+
+/// An answer that is not what was asked for.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    error: String,
+    remedy: String,
+    extra: Option<Box<(header::HeaderName, HeaderValue)>>,
+}
+
+impl Refusal {
+    pub(super) fn new(
+        status: StatusCode,
+        error: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { status, error: error.into(), remedy: remedy.into(), extra: None }
+    }
+
+    pub(super) fn bad(error: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error, remedy)
+    }
+
+    pub(super) fn not_found(key: &crate::Key) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            format!("there is no value under {key:?}"),
+            "list what there is with GET /v1/objects?prefix=",
+        )
+    }
+
+    pub(super) fn with(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
+        self.extra = Some(Box::new((name, value)));
+        self
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(super) fn error(&self) -> &str {
+        &self.error
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let body = serde_json::json!({ "error": self.error, "remedy": self.remedy });
+        let mut response = (self.status, Json(body)).into_response();
+        if let Some((name, value)) = self.extra.map(|extra| *extra) {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}
+
+impl From<KeyError> for Refusal {
+    fn from(error: KeyError) -> Self {
+        Self::bad(
+            error.to_string(),
+            "a key is 1 to 1024 bytes of UTF-8 without NUL, percent-encoded in the address",
+        )
+    }
+}
+
+impl From<ReadError> for Refusal {
+    fn from(error: ReadError) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), error.remedy())
+    }
+}
+
+impl From<WriteError> for Refusal {
+    fn from(error: WriteError) -> Self {
+        let status = match &error {
+            WriteError::Condition { .. } => StatusCode::PRECONDITION_FAILED,
+            WriteError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            WriteError::ContentType { .. } => StatusCode::BAD_REQUEST,
+            WriteError::Full { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            WriteError::DamagedIndex { .. } | WriteError::Io { .. } => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        Self::new(status, error.to_string(), error.remedy())
+    }
+}

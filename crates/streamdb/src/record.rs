@@ -1,0 +1,185 @@
+//! What the index keeps for one value: its facts, and where its bytes are.
+//!
+//! This is the layout on disk; a change to it needs a new `FORMAT` and code that still reads the old one.
+
+use crate::content::ContentId;
+use crate::{Checksum, Key};
+
+/// The facts about one stored value.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Meta {
+    /// Length of the value in bytes.
+    pub size: u64,
+    /// SHA-256 of the value; also its entity tag over HTTP.
+    pub checksum: Checksum,
+    /// Counts the writes of the whole store: a later write of any key has a higher number, and no
+    /// number is given twice, also not after a key was deleted and put anew.
+    pub version: u64,
+    /// When the key was first put, in milliseconds since 1970-01-01 UTC.
+    pub created: u64,
+    /// When the value was last put, in milliseconds since 1970-01-01 UTC.
+    pub modified: u64,
+    /// What kind of data this is, as in the HTTP header of that name.
+    pub content_type: String,
+}
+
+/// Where a value's bytes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the record itself: one look-up finds all.
+    Record(Vec<u8>),
+    /// In the index's table of values, so that listings need not wade through them.
+    Table,
+    /// In a content file beside the index.
+    File(ContentId),
+}
+
+/// One entry of the index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) meta: Meta,
+    pub(crate) place: Place,
+}
+
+/// The bytes are no record, or not the record of that key.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unreadable(pub(crate) &'static str);
+
+const FORMAT: u8 = 1;
+const SEAL: usize = 8;
+
+impl Record {
+    pub(crate) fn encode(&self, key: &Key) -> Vec<u8> {
+        let kind = self.meta.content_type.as_bytes();
+        let mut out = Vec::with_capacity(96 + kind.len());
+        out.push(FORMAT);
+        out.push(match self.place {
+            Place::Record(_) => 0,
+            Place::Table => 1,
+            Place::File(_) => 2,
+        });
+        for number in [self.meta.size, self.meta.version, self.meta.created, self.meta.modified] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        out.extend_from_slice(self.meta.checksum.as_bytes());
+        // `store` admits content types of at most 255 bytes.
+        out.push(kind.len().min(255) as u8);
+        out.extend(kind.iter().take(255));
+        if let Place::File(id) = self.place {
+            out.extend_from_slice(&id.to_bytes());
+        }
+        let seal = seal(key, &out);
+        out.extend_from_slice(&seal);
+        if let Place::Record(bytes) = &self.place {
+            out.extend_from_slice(bytes);
+        }
+        out
+    }
+
+    pub(crate) fn decode(key: &Key, bytes: &[u8]) -> Result<Self, Unreadable> {
+        let mut rest = bytes;
+        let [format, place] = take::<2>(&mut rest)?;
+        if format != FORMAT {
+            return Err(Unreadable("its record has a format this program does not know"));
+        }
+        let [size, version, created, modified] =
+            [number(&mut rest)?, number(&mut rest)?, number(&mut rest)?, number(&mut rest)?];
+        let checksum = Checksum::from_bytes(take::<32>(&mut rest)?);
+        let [kind_len] = take::<1>(&mut rest)?;
+        let (kind, after) = rest.split_at_checked(kind_len.into()).ok_or(CUT)?;
+        rest = after;
+        let file = match place {
+            2 => Some(ContentId::from_bytes(take::<16>(&mut rest)?)),
+            _ => None,
+        };
+        let sealed = bytes.get(..bytes.len() - rest.len()).ok_or(CUT)?;
+        if take::<SEAL>(&mut rest)? != seal(key, sealed) {
+            return Err(Unreadable("its record does not match its own checksum"));
+        }
+        let place = match (place, file) {
+            (0, _) => Place::Record(rest.to_vec()),
+            (1, _) => Place::Table,
+            (_, Some(id)) => Place::File(id),
+            _ => {
+                return Err(Unreadable("its record names a place this program does not know"));
+            }
+        };
+        let content_type = String::from_utf8(kind.to_vec())
+            .map_err(|_| Unreadable("the content type in its record is not text"))?;
+        Ok(Self { meta: Meta { size, checksum, version, created, modified, content_type }, place })
+    }
+}
+
+const CUT: Unreadable = Unreadable("its record is cut short");
+
+/// Ties a record to its key. The engine checks its pages only when it repairs, so a flipped bit in
+/// a size or a content type would otherwise be believed.
+fn seal(key: &Key, record: &[u8]) -> [u8; SEAL] {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::new()
+        .chain_update(key.as_bytes())
+        .chain_update([0])
+        .chain_update(record)
+        .finalize();
+    let mut seal = [0; SEAL];
+    for (to, from) in seal.iter_mut().zip(digest) {
+        *to = from;
+    }
+    seal
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Unreadable> {
+    let (head, tail) = rest.split_first_chunk::<N>().ok_or(CUT)?;
+    *rest = tail;
+    Ok(*head)
+}
+
+fn number(rest: &mut &[u8]) -> Result<u64, Unreadable> {
+    take::<8>(rest).map(u64::from_le_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(place: Place) -> Record {
+        Record {
+            meta: Meta {
+                size: 3,
+                checksum: Checksum::of(b"abc"),
+                version: 7,
+                created: 1,
+                modified: 2,
+                content_type: "audio/wav".into(),
+            },
+            place,
+        }
+    }
+
+    #[test]
+    fn every_place_comes_back() {
+        let key = Key::new("k").unwrap();
+        for place in [
+            Place::Record(b"abc".to_vec()),
+            Place::Record(Vec::new()),
+            Place::Table,
+            Place::File(ContentId::from_bytes([9; 16])),
+        ] {
+            let record = record(place);
+            assert_eq!(Record::decode(&key, &record.encode(&key)), Ok(record));
+        }
+    }
+
+    #[test]
+    fn no_changed_or_missing_byte_goes_unnoticed() {
+        let key = Key::new("k").unwrap();
+        let whole = record(Place::File(ContentId::from_bytes([9; 16]))).encode(&key);
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 0x10;
+            assert!(Record::decode(&key, &changed).is_err(), "byte {at}");
+            assert!(Record::decode(&key, &whole[..at]).is_err(), "cut at {at}");
+        }
+        assert!(Record::decode(&Key::new("other").unwrap(), &whole).is_err());
+    }
+}

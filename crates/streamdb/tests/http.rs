@@ -1,0 +1,315 @@
+//! The HTTP door, called as a value: no port, no process.
+
+#![allow(clippy::unwrap_used, reason = "a failed test should fail at the line that fails")]
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderName, Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use streamdb::http::{Access, Settings, Token, app_with};
+use streamdb::{Checksum, Options, Store};
+use tempfile::TempDir;
+use tower::ServiceExt;
+
+const LARGE: usize = 300_000;
+
+struct Door {
+    app: Router,
+    dir: TempDir,
+}
+
+struct Answer {
+    head: Response<()>,
+    body: Result<Vec<u8>, String>,
+}
+
+impl Door {
+    fn open() -> Self {
+        Self::with(&Options::default(), Settings::default())
+    }
+
+    fn with(options: &Options, settings: Settings) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), options).unwrap();
+        Self { app: app_with(store, settings), dir }
+    }
+
+    async fn ask(&self, line: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+        let (method, uri) = line.split_once(' ').unwrap();
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body.into()).unwrap();
+        let response = self.app.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        Answer {
+            head: Response::from_parts(parts, ()),
+            body: match body.collect().await {
+                Ok(body) => Ok(body.to_bytes().to_vec()),
+                Err(error) => Err(error.to_string()),
+            },
+        }
+    }
+
+    async fn get(&self, uri: &str, headers: &[(&str, &str)]) -> Answer {
+        self.ask(&format!("GET {uri}"), headers, Body::empty()).await
+    }
+
+    async fn put(&self, uri: &str, body: &[u8]) -> Answer {
+        self.ask(&format!("PUT {uri}"), &[], body.to_vec()).await
+    }
+}
+
+impl Answer {
+    fn status(&self) -> u16 {
+        self.head.status().as_u16()
+    }
+
+    fn header(&self, name: HeaderName) -> &str {
+        let value = self.head.headers().get(name);
+        value.map_or("", |value| value.to_str().unwrap())
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.body.as_ref().unwrap()
+    }
+
+    fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(self.bytes()).unwrap()
+    }
+
+    #[track_caller]
+    fn refused(&self, status: u16) {
+        assert_eq!(self.status(), status);
+        let told = self.json();
+        for field in ["error", "remedy"] {
+            assert!(!told[field].as_str().unwrap().is_empty(), "{told}");
+        }
+    }
+}
+
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i % 253) as u8).collect()
+}
+
+#[tokio::test]
+async fn values_of_every_size_go_in_and_come_out() {
+    let door = Door::open();
+    for len in [0, 1, 1024, 1025, 65_536, 65_537, LARGE] {
+        let uri = format!("/v1/objects/takes/{len}.wav");
+        let kind = [("content-type", "audio/wav")];
+        let put = door.ask(&format!("PUT {uri}"), &kind, bytes(len)).await;
+        assert_eq!(put.status(), 201);
+        let tag = format!("\"{}\"", Checksum::of(&bytes(len)));
+        assert_eq!(put.header(header::ETAG), tag);
+        let get = door.get(&uri, &[]).await;
+        assert_eq!((get.status(), get.bytes()), (200, bytes(len).as_slice()));
+        assert_eq!(get.header(header::ETAG), tag);
+        assert_eq!(get.header(header::CONTENT_TYPE), "audio/wav");
+        assert_eq!(get.header(header::CONTENT_LENGTH), len.to_string());
+        assert_eq!(get.header(header::ACCEPT_RANGES), "bytes");
+        let head = door.ask(&format!("HEAD {uri}"), &[], Body::empty()).await;
+        assert_eq!(head.status(), 200);
+        assert_eq!(head.header(header::CONTENT_LENGTH), len.to_string());
+        assert!(head.bytes().is_empty());
+        assert_eq!(door.put(&uri, b"new").await.status(), 200);
+        assert_eq!(door.get(&uri, &[]).await.bytes(), b"new");
+        let delete = format!("DELETE {uri}");
+        assert_eq!(door.ask(&delete, &[], Body::empty()).await.status(), 204);
+        door.get(&uri, &[]).await.refused(404);
+        door.ask(&delete, &[], Body::empty()).await.refused(404);
+    }
+}
+
+#[tokio::test]
+async fn keys_are_taken_as_they_are() {
+    let door = Door::open();
+    for (uri, key) in [
+        ("../../etc/passwd", "../../etc/passwd"),
+        ("%2e%2E/x", "../x"),
+        ("/double//slash/", "/double//slash/"),
+        ("a%20b+c%3Fd%23e%25", "a b+c?d#e%"),
+        ("%C3%A9.wav", "é.wav"),
+        ("a%2Fb", "a/b"),
+    ] {
+        let uri = format!("/v1/objects/{uri}");
+        assert_eq!(door.put(&uri, b"x").await.json()["key"], key);
+        assert_eq!(door.get(&uri, &[]).await.bytes(), b"x");
+    }
+    let too_long = format!("/v1/objects/{}", "k".repeat(1025));
+    for uri in ["/v1/objects/a%00b", "/v1/objects/%FF", &too_long] {
+        door.put(uri, b"x").await.refused(400);
+    }
+    door.get("/v2", &[]).await.refused(404);
+    door.ask("POST /v1/objects/a", &[], "x").await.refused(405);
+}
+
+#[tokio::test]
+async fn conditions_guard_puts_gets_and_deletes() {
+    let door = Door::open();
+    let uri = "/v1/objects/k";
+    let (put, delete) = (format!("PUT {uri}"), format!("DELETE {uri}"));
+    let tag = |bytes: &[u8]| format!("\"{}\"", Checksum::of(bytes));
+    let (one, two) = (tag(b"one"), tag(b"two"));
+    let weak = format!("W/{one}");
+    let both = format!("{two}, {one}");
+    for (name, value, body, status) in [
+        ("if-match", "*", "one", 412),
+        ("if-none-match", "*", "one", 201),
+        ("if-none-match", "*", "two", 412),
+        ("if-match", two.as_str(), "two", 412),
+        ("if-match", weak.as_str(), "two", 412),
+        ("if-match", "unquoted", "two", 400),
+        ("if-match", both.as_str(), "two", 200),
+    ] {
+        let answer = door.ask(&put, &[(name, value)], body).await;
+        assert_eq!(answer.status(), status, "{name}: {value}");
+    }
+    let get = door.get(uri, &[("if-none-match", &two)]).await;
+    assert_eq!((get.status(), get.bytes()), (304, &[][..]));
+    assert_eq!(get.header(header::ETAG), two);
+    let get = door.get(uri, &[("if-none-match", &one)]).await;
+    assert_eq!((get.status(), get.bytes()), (200, &b"two"[..]));
+    door.get(uri, &[("if-match", &one)]).await.refused(412);
+    let refused = door.ask(&delete, &[("if-match", &one)], Body::empty()).await;
+    refused.refused(412);
+    let gone = door.ask(&delete, &[("if-match", &two)], Body::empty()).await;
+    assert_eq!(gone.status(), 204);
+}
+
+#[tokio::test]
+async fn ranges_are_served_from_small_and_large_values() {
+    let door = Door::open();
+    for len in [10, 5000, LARGE] {
+        let uri = format!("/v1/objects/{len}");
+        let whole = bytes(len);
+        let tag = door.put(&uri, &whole).await.header(header::ETAG).to_owned();
+        for (range, from, to) in [
+            ("bytes=0-0", 0, 1),
+            ("bytes=3-", 3, len),
+            ("bytes=-4", len - 4, len),
+            ("bytes=5-9999999", 5, len),
+        ] {
+            let get = door.get(&uri, &[("range", range)]).await;
+            assert_eq!((get.status(), get.bytes()), (206, &whole[from..to]), "{range}");
+            let told = format!("bytes {from}-{}/{len}", to - 1);
+            assert_eq!(get.header(header::CONTENT_RANGE), told);
+        }
+        let outside = door.get(&uri, &[("range", "bytes=9999999-")]).await;
+        outside.refused(416);
+        assert_eq!(outside.header(header::CONTENT_RANGE), format!("bytes */{len}"));
+        let first = ("range", "bytes=0-0");
+        let same = door.get(&uri, &[first, ("if-range", &tag)]).await;
+        assert_eq!(same.status(), 206);
+        let other = door.get(&uri, &[first, ("if-range", "\"other\"")]).await;
+        assert_eq!((other.status(), other.bytes().len()), (200, len));
+    }
+}
+
+#[tokio::test]
+async fn listings_page_in_a_stable_order() {
+    let door = Door::open();
+    for name in ["b/2.wav", "a/1.wav", "a/2.flac", "a/3.wav", "c"] {
+        door.put(&format!("/v1/objects/{name}"), name.as_bytes()).await;
+    }
+    let cases: [(&str, &[&str]); 4] = [
+        ("", &["a/1.wav", "a/2.flac", "a/3.wav", "b/2.wav", "c"]),
+        ("prefix=a/", &["a/1.wav", "a/2.flac", "a/3.wav"]),
+        // By suffix the order is that of the keys read backwards.
+        ("suffix=.wav", &["a/1.wav", "b/2.wav", "a/3.wav"]),
+        ("prefix=a/&suffix=.wav", &["a/1.wav", "a/3.wav"]),
+    ];
+    for (query, want) in cases {
+        for limit in [1, 2, 1000] {
+            let mut got = Vec::new();
+            let mut cursor = String::new();
+            loop {
+                let uri = format!("/v1/objects?{query}&limit={limit}&cursor={cursor}");
+                let page = door.get(&uri, &[]).await.json();
+                for entry in page["entries"].as_array().unwrap() {
+                    let key = entry["key"].as_str().unwrap().to_owned();
+                    assert_eq!(entry["size"], key.len());
+                    assert_eq!(entry["checksum"], Checksum::of(key.as_bytes()).to_string());
+                    got.push(key);
+                }
+                match page["next"].as_str() {
+                    Some(next) => cursor = next.replace('/', "%2F"),
+                    None => break,
+                }
+            }
+            assert_eq!(got, want, "{query} by {limit}");
+        }
+    }
+    for query in ["limit=0", "limit=10001", "limit=x", "prefx=a"] {
+        door.get(&format!("/v1/objects?{query}"), &[]).await.refused(400);
+    }
+}
+
+#[tokio::test]
+async fn damage_breaks_the_answer_off_and_no_damaged_byte_is_sent() {
+    let door = Door::open();
+    door.put("/v1/objects/start", &bytes(LARGE)).await;
+    door.put("/v1/objects/end", &bytes(LARGE + 1)).await;
+    for group in std::fs::read_dir(door.dir.path().join("blobs")).unwrap() {
+        for file in std::fs::read_dir(group.unwrap().path()).unwrap() {
+            let path = file.unwrap().path();
+            let mut content = std::fs::read(&path).unwrap();
+            let at = if content.len() == LARGE { 0 } else { LARGE };
+            content[at] ^= 1;
+            std::fs::write(&path, content).unwrap();
+        }
+    }
+    door.get("/v1/objects/start", &[]).await.refused(500);
+    let late = door.get("/v1/objects/end", &[]).await;
+    assert_eq!(late.head.status(), StatusCode::OK);
+    assert!(late.body.is_err());
+    let part = door.get("/v1/objects/end", &[("range", "bytes=0-9")]).await;
+    assert_eq!((part.status(), part.bytes()), (206, &bytes(10)[..]));
+    let last = door.get("/v1/objects/end", &[("range", "bytes=-1")]).await;
+    last.refused(500);
+}
+
+#[tokio::test]
+async fn limits_are_told_before_and_while_the_body_comes() {
+    let options = Options { max_object: 100_000, ..Options::default() };
+    let door = Door::with(&options, Settings::default());
+    let put = "PUT /v1/objects/k";
+    let length = [("content-length", "100001")];
+    door.ask(put, &length, bytes(100_001)).await.refused(413);
+    door.ask(put, &[], bytes(100_001)).await.refused(413);
+    assert_eq!(door.ask(put, &[], bytes(100_000)).await.status(), 201);
+    for header in [("content-range", "bytes 0-1/2"), ("content-encoding", "gzip")] {
+        door.ask(put, &[header], "x").await.refused(400);
+    }
+}
+
+#[tokio::test]
+async fn health_counts_and_stays_open_where_values_want_a_token() {
+    let settings = Settings {
+        access: Access::Token(Token::new("0123456789abcdef").unwrap()),
+        ..Settings::default()
+    };
+    let door = Door::with(&Options::default(), settings);
+    door.put("/v1/objects/k", b"x").await.refused(401);
+    door.get("/v1/objects", &[]).await.refused(401);
+    let other = [("authorization", "Bearer 0123456789abcdeF")];
+    let wrong = door.get("/v1/objects", &other).await;
+    wrong.refused(401);
+    assert!(wrong.header(header::WWW_AUTHENTICATE).starts_with("Bearer"));
+    let right = [("authorization", "bearer 0123456789abcdef")];
+    assert_eq!(door.ask("PUT /v1/objects/k", &right, "x").await.status(), 201);
+    let health = door.get("/health", &[]).await.json();
+    assert_eq!((&health["keys"], &health["bytes"]), (&1.into(), &1.into()));
+    assert_eq!(door.get("/ready", &[]).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_name_that_only_points_here_is_refused_where_there_is_no_token() {
+    let settings = Settings { access: Access::Local, ..Settings::default() };
+    let door = Door::with(&Options::default(), settings);
+    let rebound = door.get("/v1/objects", &[("host", "rebound.example:8080")]).await;
+    rebound.refused(403);
+    let local = door.get("/v1/objects", &[("host", "localhost:8080")]).await;
+    assert_eq!(local.status(), 200);
+}

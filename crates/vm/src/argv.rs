@@ -1,0 +1,263 @@
+//! QEMU's argument list: a pure function of the machine, the image's files and the accelerator.
+
+use std::path::{Path, PathBuf};
+
+use archibald_machine::units::Transport;
+use archibald_machine::{Machine, NetworkMode};
+use serde::{Deserialize, Serialize};
+
+/// What runs the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// The processor itself: latency means something.
+    Kvm,
+    /// QEMU's translator: runs anywhere, latency is not judged.
+    Tcg,
+}
+
+impl Accelerator {
+    /// Whether latency figures taken under it may be judged.
+    #[must_use]
+    pub fn judged(self) -> bool {
+        self == Self::Kvm
+    }
+
+    /// What to call it in front of people.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Kvm => "KVM",
+            Self::Tcg => "emulation",
+        }
+    }
+}
+
+/// The files of an image that QEMU boots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootFiles {
+    /// Raw ext4 root file system, never written to.
+    pub disk: PathBuf,
+    /// Kernel: an uncompressed ELF with a PVH entry starts quickest.
+    pub kernel: PathBuf,
+    /// Initial RAM disk.
+    pub initrd: PathBuf,
+}
+
+/// The files of one instance that QEMU is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceFiles {
+    /// Copy-on-write disk over the image's.
+    pub disk: PathBuf,
+    /// SMBIOS strings with the credentials, readable by the owner alone.
+    pub credentials: PathBuf,
+    /// The serial console's log.
+    pub console: PathBuf,
+    /// Where the guest writes that it is ready.
+    pub ready: PathBuf,
+    /// QMP socket.
+    pub qmp: PathBuf,
+}
+
+/// QEMU's arguments, without the program's own name.
+///
+/// QEMU starts stopped (`-S`): its threads must be placed before the first instruction runs.
+#[must_use]
+pub fn argv(
+    machine: &Machine,
+    boot: &BootFiles,
+    files: &InstanceFiles,
+    accelerator: Accelerator,
+) -> Vec<String> {
+    let mut list = Arguments::default();
+    list.flags(["-nodefaults", "-no-user-config", "-S"]);
+    list.pair("-display", "none");
+    list.pair("-name", format!("{0},process=archibald-{0}", machine.name));
+    match accelerator {
+        Accelerator::Kvm => {
+            list.pair("-accel", "kvm");
+            list.pair(
+                "-machine",
+                "q35,hpet=off,vmport=off,smm=off,pit=off,dump-guest-core=off,mem-merge=off",
+            );
+        }
+        Accelerator::Tcg => {
+            // One translating thread a vCPU. The timers stay: without KVM's clock the guest
+            // calibrates its own against them.
+            list.pair("-accel", "tcg,thread=multi,tb-size=512");
+            list.pair("-machine", "q35,vmport=off,smm=off");
+        }
+    }
+    list.pair("-cpu", cpu(machine, accelerator));
+    list.pair("-smp", format!("{0},sockets=1,cores={0},threads=1", machine.vcpus));
+    memory(&mut list, machine, accelerator);
+    list.pair("-kernel", path(&boot.kernel));
+    list.pair("-initrd", path(&boot.initrd));
+    list.pair("-append", kernel_arguments(machine, accelerator).join(" "));
+    list.pair(
+        "-smbios",
+        format!("type=11,value=io.systemd.credential:system.hostname={}", machine.name),
+    );
+    list.pair("-smbios", format!("type=11,path={}", path(&files.credentials)));
+    list.pair(
+        "-drive",
+        format!("file={},if=none,id=disk,format=qcow2,discard=unmap", path(&files.disk)),
+    );
+    list.pair("-device", "virtio-blk-pci,drive=disk");
+    network(&mut list, machine);
+    list.pair("-device", "virtio-serial-pci");
+    list.pair("-chardev", format!("file,id=ready,path={}", path(&files.ready)));
+    list.pair("-device", "virtserialport,chardev=ready,name=org.archibald.ready");
+    list.pair("-chardev", format!("file,id=console,path={}", path(&files.console)));
+    list.pair("-serial", "chardev:console");
+    list.pair("-qmp", format!("unix:{},server=on,wait=off", path(&files.qmp)));
+    // Entropy for the first boot's keys; under emulation there is no RDRAND worth the name.
+    list.pair("-device", "virtio-rng-pci");
+    for address in &machine.devices.pci {
+        list.pair("-device", format!("vfio-pci,host={address}"));
+    }
+    if !machine.devices.usb.is_empty() {
+        list.pair("-device", "qemu-xhci");
+    }
+    for usb in &machine.devices.usb {
+        let (vendor, product) = (usb.vendor, usb.product);
+        list.pair("-device", format!("usb-host,vendorid={vendor:#06x},productid={product:#06x}"));
+    }
+    list.0
+}
+
+/// The whole kernel command line of a machine.
+#[must_use]
+pub fn kernel_arguments(machine: &Machine, accelerator: Accelerator) -> Vec<String> {
+    let mut arguments = vec!["root=/dev/vda".to_owned(), "rw".to_owned()];
+    // Without `quiet` the emulated serial port costs seconds; warnings still reach the log.
+    arguments.extend(["console=ttyS0", "quiet", "loglevel=4"].map(String::from));
+    arguments.extend(machine.kernel_arguments());
+    // systemd's BPF security module is not used by any unit here, and loading it is slow emulated.
+    arguments.push("lsm=landlock,lockdown,yama,integrity,apparmor".to_owned());
+    if accelerator == Accelerator::Tcg {
+        // The emulated counter runs with the host's clock; the watchdog would doubt it under load
+        // and fall back to a timer that costs an exit for every reading.
+        arguments.push("tsc=reliable".to_owned());
+        // A vCPU thread that the host does not schedule for a while is no locked-up processor.
+        arguments.push("rcupdate.rcu_cpu_stall_suppress=1".to_owned());
+    }
+    arguments
+}
+
+fn cpu(machine: &Machine, accelerator: Accelerator) -> String {
+    match (&machine.cpu, accelerator) {
+        (Some(cpu), _) => cpu.clone(),
+        (None, Accelerator::Kvm) => {
+            "host,migratable=off,+invtsc,kvm-hint-dedicated=on,pmu=off".to_owned()
+        }
+        // Every extension beyond Debian's baseline costs translation time (a third, with `max`).
+        (None, Accelerator::Tcg) => "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt".to_owned(),
+    }
+}
+
+fn memory(list: &mut Arguments, machine: &Machine, accelerator: Accelerator) {
+    let mib = machine.memory.mib();
+    list.pair("-m", format!("{mib}M"));
+    if !machine.realtime.host_cpus.is_empty() && accelerator == Accelerator::Kvm {
+        list.pair("-object", format!("memory-backend-memfd,id=ram,size={mib}M,prealloc=on"));
+        list.pair("-machine", "memory-backend=ram");
+        list.pair("-overcommit", "mem-lock=on");
+    }
+}
+
+fn network(list: &mut Arguments, machine: &Machine) {
+    match &machine.network.mode {
+        NetworkMode::User => {
+            let mut netdev = "user,id=net,ipv6=off".to_owned();
+            for (transport, host, guest) in forwarded(machine) {
+                let bind = machine.network.bind;
+                netdev += &format!(",hostfwd={transport}:{bind}:{host}-:{guest}");
+            }
+            list.pair("-netdev", netdev);
+        }
+        NetworkMode::Bridge { bridge, .. } => {
+            list.pair("-netdev", format!("bridge,id=net,br={bridge}"));
+        }
+    }
+    list.pair("-device", "virtio-net-pci,netdev=net,romfile=");
+}
+
+/// Every forwarded port once: (transport, host port, guest port), sorted.
+#[must_use]
+pub fn forwarded(machine: &Machine) -> Vec<(Transport, u16, u16)> {
+    let mut ports: Vec<(Transport, u16, u16)> = machine
+        .network
+        .forward
+        .iter()
+        .flat_map(|forward| forward.pairs().map(|(host, guest)| (forward.transport, host, guest)))
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+/// A path inside an option: QEMU takes a doubled comma for a comma.
+fn path(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+#[derive(Default)]
+struct Arguments(Vec<String>);
+
+impl Arguments {
+    fn pair(&mut self, option: &str, value: impl Into<String>) {
+        self.0.push(option.to_owned());
+        self.0.push(value.into());
+    }
+
+    fn flags<const N: usize>(&mut self, flags: [&str; N]) {
+        self.0.extend(flags.map(String::from));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use archibald_machine::HostLimits;
+
+    use super::*;
+
+    fn lines(toml: &str, accelerator: Accelerator) -> String {
+        let machine = Machine::parse("archibald.toml", toml, &HostLimits::default()).unwrap();
+        let boot = BootFiles {
+            disk: "/cache/disk.raw".into(),
+            kernel: "/cache/vmlinux".into(),
+            initrd: "/cache/initrd".into(),
+        };
+        let files = InstanceFiles {
+            disk: "/state/disk.qcow2".into(),
+            credentials: "/state/credentials".into(),
+            console: "/state/console.log".into(),
+            ready: "/run/ready".into(),
+            qmp: "/run/a,b/qmp".into(),
+        };
+        argv(&machine, &boot, &files, accelerator).join("\n").replace("\n-", "\n\n-")
+    }
+
+    const FEW_PORTS: &str = "[network]\nforward = [\"2222:22\", \"4713/udp\", \"8000-8002\"]\n";
+
+    #[test]
+    fn emulated() {
+        insta::assert_snapshot!(lines(FEW_PORTS, Accelerator::Tcg));
+    }
+
+    #[test]
+    fn kvm_with_cores_and_devices_of_its_own() {
+        let toml = format!(
+            "{FEW_PORTS}[realtime]\nhost-cpus = \"2-3\"\n[devices]\npci = [\"0000:00:1b.0\"]\nusb = [\"1235:8210\"]\n"
+        );
+        insta::assert_snapshot!(lines(&toml, Accelerator::Kvm));
+    }
+
+    #[test]
+    fn the_default_range_and_its_single_port_are_forwarded_once() {
+        let machine = Machine::parse("", "", &HostLimits::default()).unwrap();
+        // 22, 4713 twice, and the 1001 ports from 8000 to 9000, of which 8080 is one.
+        assert_eq!(forwarded(&machine).len(), 3 + 1001);
+    }
+}

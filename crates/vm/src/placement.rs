@@ -1,0 +1,196 @@
+//! Which host CPU each of QEMU's threads may run on, and at which priority: a plan, its application,
+//! and what is in force afterwards, read back from the kernel.
+
+use std::io;
+
+use archibald_machine::Machine;
+use archibald_machine::units::CpuSet;
+use rustix::thread::{CpuSet as KernelCpuSet, Pid, sched_getaffinity, sched_setaffinity};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::qmp::{Qmp, QmpError};
+
+/// SCHED_FIFO priority of a vCPU thread: above every ordinary task, below the host's interrupts.
+const VCPU_PRIORITY: i32 = 1;
+
+/// Where one thread should run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Wanted {
+    /// What the thread is: `vcpu 0`, or `emulator`.
+    pub thread: String,
+    /// Kernel thread id.
+    pub tid: i32,
+    /// Host CPUs that it may run on.
+    pub cpus: CpuSet,
+    /// SCHED_FIFO priority; absent: ordinary scheduling.
+    pub fifo: Option<i32>,
+}
+
+/// What one thread got.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Placed {
+    /// What was wanted.
+    #[serde(flatten)]
+    pub wanted: Wanted,
+    /// Whether it is in force, read back.
+    pub in_force: bool,
+    /// What is missing, with the remedy.
+    pub missing: Option<String>,
+}
+
+/// QEMU's vCPU threads in the order of their numbers, from QEMU itself.
+///
+/// # Errors
+/// When QEMU does not answer.
+pub fn vcpu_threads(qmp: &mut Qmp) -> Result<Vec<i32>, QmpError> {
+    let cpus = qmp.execute("query-cpus-fast", json!({}))?;
+    let mut threads: Vec<(i64, i32)> = cpus
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|cpu| {
+            let number = |key| cpu.get(key).and_then(Value::as_i64);
+            Some((number("cpu-index")?, i32::try_from(number("thread-id")?).ok()?))
+        })
+        .collect();
+    threads.sort_unstable();
+    Ok(threads.into_iter().map(|(_, tid)| tid).collect())
+}
+
+/// The plan: each vCPU alone on its host CPU with a real-time priority, QEMU's other threads on the
+/// rest. Empty when the machine has no CPUs of its own.
+#[must_use]
+pub fn plan(machine: &Machine, online: &CpuSet, vcpus: &[i32], emulator: &[i32]) -> Vec<Wanted> {
+    let dedicated = &machine.realtime.host_cpus;
+    if dedicated.is_empty() {
+        return Vec::new();
+    }
+    let rest = online.without(dedicated);
+    let vcpus = vcpus.iter().zip(dedicated.iter()).enumerate().map(|(index, (tid, cpu))| Wanted {
+        thread: format!("vcpu {index}"),
+        tid: *tid,
+        cpus: std::iter::once(cpu).collect(),
+        // A vCPU of the guest's housekeeping that never yields would starve its host CPU.
+        fifo: machine
+            .realtime
+            .isolated
+            .contains(u32::try_from(index).unwrap_or(u32::MAX))
+            .then_some(VCPU_PRIORITY),
+    });
+    let emulator = emulator.iter().map(|tid| Wanted {
+        thread: "emulator".to_owned(),
+        tid: *tid,
+        cpus: rest.clone(),
+        fifo: None,
+    });
+    emulator.chain(vcpus).collect()
+}
+
+/// Applies a plan and reads back what is in force.
+#[must_use]
+pub fn apply(plan: Vec<Wanted>) -> Vec<Placed> {
+    plan.into_iter()
+        .map(|wanted| {
+            let missing = place(&wanted).err();
+            let in_force = missing.is_none() && holds(&wanted);
+            Placed { wanted, in_force, missing }
+        })
+        .collect()
+}
+
+fn place(wanted: &Wanted) -> Result<(), String> {
+    let pid = Pid::from_raw(wanted.tid).ok_or("no such thread")?;
+    let mut set = KernelCpuSet::new();
+    for cpu in wanted.cpus.iter() {
+        set.set(cpu as usize);
+    }
+    sched_setaffinity(Some(pid), &set)
+        .map_err(|error| format!("CPU {} not had: {error}", wanted.cpus))?;
+    if let Some(priority) = wanted.fifo {
+        set_fifo(wanted.tid, priority).map_err(|error| {
+            format!("SCHED_FIFO {priority} not had ({error}): raise the rtprio limit (limits.d), or run as root")
+        })?;
+    }
+    Ok(())
+}
+
+fn holds(wanted: &Wanted) -> bool {
+    let Some(pid) = Pid::from_raw(wanted.tid) else { return false };
+    let Ok(set) = sched_getaffinity(Some(pid)) else { return false };
+    let cpus: CpuSet = (0..KernelCpuSet::MAX_CPU)
+        .filter(|cpu| set.is_set(*cpu))
+        .filter_map(|cpu| u32::try_from(cpu).ok())
+        .collect();
+    cpus == wanted.cpus && wanted.fifo.is_none_or(|_| policy(wanted.tid) == libc::SCHED_FIFO)
+}
+
+/// Neither rustix nor nix offers sched_setscheduler; SCHED_RESET_ON_FORK keeps the priority from
+/// whatever the thread starts.
+fn set_fifo(tid: i32, priority: i32) -> io::Result<()> {
+    let parameter = libc::sched_param { sched_priority: priority };
+    // SAFETY: the parameter outlives the call, and the kernel checks the thread id.
+    #[allow(unsafe_code)]
+    let result = unsafe {
+        libc::sched_setscheduler(
+            tid,
+            libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK,
+            &raw const parameter,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn policy(tid: i32) -> i32 {
+    // SAFETY: no memory is passed.
+    #[allow(unsafe_code)]
+    let policy = unsafe { libc::sched_getscheduler(tid) };
+    policy & !libc::SCHED_RESET_ON_FORK
+}
+
+#[cfg(test)]
+mod tests {
+    use archibald_machine::HostLimits;
+
+    use super::*;
+
+    #[test]
+    fn each_vcpu_has_a_cpu_and_the_rest_goes_elsewhere() {
+        let toml = "[realtime]\nhost-cpus = \"2-3\"\n";
+        let machine = Machine::parse("", toml, &HostLimits::default()).unwrap();
+        let plan = plan(&machine, &"0-3".parse().unwrap(), &[11, 12], &[10]);
+        let shown: Vec<String> = plan
+            .iter()
+            .map(|w| format!("{} {} {} {:?}", w.thread, w.tid, w.cpus, w.fifo))
+            .collect();
+        assert_eq!(shown, ["emulator 10 0-1 None", "vcpu 0 11 2 None", "vcpu 1 12 3 Some(1)"]);
+    }
+
+    #[test]
+    fn a_machine_without_cpus_of_its_own_is_left_alone() {
+        let machine = Machine::parse("", "", &HostLimits::default()).unwrap();
+        assert!(plan(&machine, &"0-3".parse().unwrap(), &[11, 12], &[10]).is_empty());
+    }
+
+    #[test]
+    fn what_is_in_force_is_read_back() {
+        let tid = rustix::thread::gettid().as_raw_nonzero().get();
+        let wanted = Wanted {
+            thread: "this".to_owned(),
+            tid,
+            cpus: std::iter::once(0).collect(),
+            fifo: None,
+        };
+        let placed = apply(vec![wanted.clone()]);
+        assert!(placed[0].in_force, "{placed:?}");
+        assert!(!holds(&Wanted { fifo: Some(1), ..wanted }));
+    }
+
+    #[test]
+    fn a_thread_that_is_gone_is_told() {
+        let cpus = std::iter::once(0).collect();
+        let wanted = Wanted { thread: "gone".to_owned(), tid: i32::MAX, cpus, fifo: None };
+        let placed = apply(vec![wanted]);
+        assert!(!placed[0].in_force && placed[0].missing.is_some());
+    }
+}

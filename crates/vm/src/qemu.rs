@@ -1,0 +1,120 @@
+//! The QEMU program on this host: whether it is there, whether it starts, and how old it is.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The oldest QEMU that this project is tried with.
+pub const OLDEST: (u32, u32) = (7, 2);
+
+/// A QEMU that answered its version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Qemu {
+    /// The program.
+    pub program: PathBuf,
+    /// Major and minor version.
+    pub version: (u32, u32),
+    /// The version in full, as it prints it.
+    pub banner: String,
+}
+
+/// Why there is no QEMU to use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QemuError {
+    /// No such program.
+    #[error("QEMU is missing: {program} was not found")]
+    Missing {
+        /// What was looked for.
+        program: String,
+    },
+    /// It would not start, or ended with an error.
+    #[error("QEMU does not start: {message}")]
+    Broken {
+        /// What it said.
+        message: String,
+    },
+    /// It is older than [`OLDEST`].
+    #[error("QEMU is too old: {banner}; {}.{} or newer is needed", OLDEST.0, OLDEST.1)]
+    TooOld {
+        /// The version it has.
+        banner: String,
+    },
+}
+
+impl QemuError {
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => {
+                "Install it (Debian, Ubuntu: apt-get install qemu-system-x86), or set ARCHIBALD_QEMU to the program."
+            }
+            Self::Broken { .. } => {
+                "Run the command by hand to see more; reinstalling the QEMU package often helps."
+            }
+            Self::TooOld { .. } => {
+                "Use a distribution with a newer QEMU (Debian 12, Ubuntu 24.04), or set ARCHIBALD_QEMU to a newer program."
+            }
+        }
+    }
+}
+
+impl Qemu {
+    /// Asks `program` (a path, or a name to look up) for its version.
+    ///
+    /// # Errors
+    /// [`QemuError`] when it is missing, does not start, or is too old.
+    pub fn find(program: OsString) -> Result<Self, QemuError> {
+        let name = program.to_string_lossy().into_owned();
+        let output = Command::new(&program).arg("--version").output().map_err(|error| {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                QemuError::Missing { program: name.clone() }
+            } else {
+                QemuError::Broken { message: format!("{name}: {error}") }
+            }
+        })?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let banner = text.lines().next().unwrap_or_default().to_owned();
+        let version = parse_version(&banner).filter(|_| output.status.success());
+        let Some(version) = version else {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let message = format!("{name} --version: {}, {}", output.status, said.trim());
+            return Err(QemuError::Broken { message });
+        };
+        if version < OLDEST {
+            return Err(QemuError::TooOld { banner });
+        }
+        Ok(Self { program: program.into(), version, banner })
+    }
+}
+
+fn parse_version(banner: &str) -> Option<(u32, u32)> {
+    let mut parts = banner.split("version ").nth(1)?.split(['.', ' ', '(']);
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_the_banner() {
+        assert_eq!(parse_version("QEMU emulator version 7.2.22 (Debian 1:7.2)"), Some((7, 2)));
+        assert_eq!(parse_version("QEMU emulator version 10.0.13"), Some((10, 0)));
+        assert_eq!(parse_version("something else"), None);
+    }
+
+    #[test]
+    fn a_missing_qemu_is_named() {
+        let error = Qemu::find("no-such-qemu".into()).unwrap_err();
+        assert!(matches!(error, QemuError::Missing { .. }), "{error}");
+        assert!(error.remedy().contains("install"));
+    }
+
+    #[test]
+    fn a_program_that_is_no_qemu_is_broken() {
+        let error = Qemu::find("true".into()).unwrap_err();
+        assert!(matches!(error, QemuError::Broken { .. }), "{error}");
+    }
+}
