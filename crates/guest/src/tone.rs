@@ -157,12 +157,12 @@ fn sample(frame: &[u8], tag: u16, bits: u16) -> Option<f32> {
     const PCM: u16 = 1;
     const FLOAT: u16 = 3;
     Some(match (tag, bits) {
-        (PCM, 16) => f32::from(u16_at(frame, 0)?.cast_signed()) / 32768.0,
+        (PCM, 16) => f32::from(u16_at(frame, 0)? as i16) / 32768.0,
         (PCM, 24) => {
             let word = u32::from_le_bytes([0, *frame.first()?, *frame.get(1)?, *frame.get(2)?]);
-            word.cast_signed() as f32 / 2_147_483_648.0
+            word as i32 as f32 / 2_147_483_648.0
         }
-        (PCM, 32) => u32_at(frame, 0)?.cast_signed() as f32 / 2_147_483_648.0,
+        (PCM, 32) => u32_at(frame, 0)? as i32 as f32 / 2_147_483_648.0,
         (FLOAT, 32) => f32::from_bits(u32_at(frame, 0)?),
         _ => return None,
     })

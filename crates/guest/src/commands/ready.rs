@@ -19,8 +19,9 @@ use crate::{GuestError, Root, read_settings, store};
 
 /// Between two looks at what has no event of its own. Each look reads two files.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Between two questions whether a unit has failed: each starts a process.
-const UNIT_PAUSE: Duration = Duration::from_secs(5);
+/// Between two questions whether a unit has failed, and before the first: each starts processes, which
+/// would take their time from a boot that is only slow.
+const UNIT_PAUSE: Duration = Duration::from_secs(20);
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -75,7 +76,7 @@ impl Host<'_> {
     /// Writes what the port takes at once; a host that does not listen must not hold up the boot.
     fn flush(&mut self) {
         let mut options = OpenOptions::new();
-        options.write(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+        options.write(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
         if let Ok(mut port) = options.open(self.root.path(self.port)) {
             while let Ok(written @ 1..) = port.write(self.unsent.as_bytes()) {
                 self.unsent.drain(..written);
@@ -139,7 +140,9 @@ fn wait(
             return Outcome::Failed;
         }
         if units_asked.elapsed() >= UNIT_PAUSE {
-            if let Some(part) = missing.iter().find(|part| has_failed(part, settings, programs)) {
+            if let Some(part) =
+                missing.iter().find(|part| has_failed(root, part, settings, programs))
+            {
                 let words = format!("{} failed to start", part.unit);
                 tell(failure(words, part.unit, part.of_session, programs));
                 return Outcome::Failed;
@@ -223,11 +226,10 @@ fn session(root: &Root, settings: &Settings) -> Option<Session> {
     Session::of(root, &user.name, settings.server)
 }
 
-fn has_failed(part: &Part<'_>, settings: &Settings, programs: &dyn Run) -> bool {
-    let user = settings.users.first().map(|user| format!("{}@", user.name)).unwrap_or_default();
-    let invocation = match part.of_session {
-        true => Invocation::new(&["systemctl", "--user", "-M", &user, "is-failed", part.unit]),
-        false => Invocation::new(&["systemctl", "is-failed", part.unit]),
+fn has_failed(root: &Root, part: &Part<'_>, settings: &Settings, programs: &dyn Run) -> bool {
+    let invocation = match session(root, settings).filter(|_| part.of_session) {
+        Some(session) => session.program(&["systemctl", "--user", "is-failed", part.unit]),
+        None => Invocation::new(&["systemctl", "is-failed", part.unit]),
     };
     programs.run(&invocation).stdout.trim() == "failed"
 }
