@@ -6,36 +6,36 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-pub struct World {
-    pub dir: tempfile::TempDir,
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
 }
 
-pub struct Said {
-    pub status: i32,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Said {
+    pub(crate) status: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("work")).unwrap();
         Self { dir }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Writes a file into the folder in which the program runs.
-    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path("work").join(name);
         std::fs::write(&path, text).unwrap();
         path
     }
 
     /// Writes an executable script.
-    pub fn script(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn script(&self, name: &str, text: &str) -> PathBuf {
         use std::os::unix::fs::PermissionsExt as _;
         let path = self.write(name, text);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -43,7 +43,7 @@ impl World {
     }
 
     /// The program with an empty cache.
-    pub fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_archibald"));
         command
             .args(words)
@@ -58,7 +58,7 @@ impl World {
     }
 
     /// The program with the user's own cache, where the real image is.
-    pub fn command_with_image(&self, words: &[&str]) -> Command {
+    pub(crate) fn command_with_image(&self, words: &[&str]) -> Command {
         let mut command = self.command(words);
         match std::env::var_os("XDG_CACHE_HOME") {
             Some(cache) => command.env("XDG_CACHE_HOME", cache),
@@ -67,20 +67,20 @@ impl World {
         command
     }
 
-    pub fn run(&self, words: &[&str]) -> Said {
+    pub(crate) fn run(&self, words: &[&str]) -> Said {
         said(self.command(words).output().unwrap())
     }
 
-    pub fn run_with_image(&self, words: &[&str]) -> Said {
+    pub(crate) fn run_with_image(&self, words: &[&str]) -> Said {
         said(self.command_with_image(words).output().unwrap())
     }
 
-    pub fn state(&self, name: &str) -> PathBuf {
+    pub(crate) fn state(&self, name: &str) -> PathBuf {
         self.path("state/archibald").join(name)
     }
 
     /// The processes that have this world's directory in their arguments.
-    pub fn processes(&self) -> Vec<u32> {
+    pub(crate) fn processes(&self) -> Vec<u32> {
         let mine = self.dir.path().to_str().unwrap();
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
@@ -94,7 +94,7 @@ impl World {
     }
 
     /// Waits until no process of this world is left.
-    pub fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         for _ in 0..200 {
             if self.processes().is_empty() {
                 return true;
@@ -118,7 +118,7 @@ impl Drop for World {
     }
 }
 
-pub fn said(output: Output) -> Said {
+pub(crate) fn said(output: Output) -> Said {
     Said {
         status: output.status.code().unwrap_or(-1),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -127,12 +127,12 @@ pub fn said(output: Output) -> Said {
 }
 
 /// The project's root.
-pub fn project() -> PathBuf {
+pub(crate) fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
 }
 
 /// A machine file with ports that no other test uses.
-pub fn machine_file(name: &str, ports: &[&str]) -> String {
+pub(crate) fn machine_file(name: &str, ports: &[&str]) -> String {
     let ports: Vec<String> = ports.iter().map(|port| format!("\"{port}\"")).collect();
     format!("name = \"{name}\"\n[network]\nforward = [{}]\n", ports.join(", "))
 }
