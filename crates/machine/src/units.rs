@@ -92,8 +92,22 @@ impl fmt::Display for Frames {
 
 /// A SCHED_FIFO priority, 1 to 97: 98 and 99 are left to the kernel's own threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "u8", into = "u8")]
 pub struct RtPriority(u8);
+
+impl TryFrom<u8> for RtPriority {
+    type Error = NotA;
+
+    fn try_from(priority: u8) -> Result<Self, NotA> {
+        Self::new(priority).ok_or(not_a("a priority from 1 to 97"))
+    }
+}
+
+impl From<RtPriority> for u8 {
+    fn from(priority: RtPriority) -> Self {
+        priority.0
+    }
+}
 
 impl RtPriority {
     /// The priority, if it is one.
@@ -443,6 +457,12 @@ mod tests {
         assert!("0:22".parse::<Forward>().is_err());
         assert!("9000-8000".parse::<Forward>().is_err());
         assert!("22/sctp".parse::<Forward>().is_err());
+    }
+
+    #[test]
+    fn a_priority_out_of_bounds_is_no_priority() {
+        let read = |text| serde_json::from_str::<RtPriority>(text).map(RtPriority::get).ok();
+        assert_eq!([read("1"), read("97"), read("0"), read("98")], [Some(1), Some(97), None, None]);
     }
 
     #[test]

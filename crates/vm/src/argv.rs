@@ -80,14 +80,14 @@ pub fn argv(
             list.pair("-accel", "kvm");
             list.pair(
                 "-machine",
-                "q35,hpet=off,vmport=off,smm=off,pit=off,dump-guest-core=off,mem-merge=off",
+                "q35,hpet=off,vmport=off,smm=off,pit=off,sata=off,smbus=off,dump-guest-core=off,mem-merge=off",
             );
         }
         Accelerator::Tcg => {
             // One translating thread a vCPU. The timers stay: without KVM's clock the guest
             // calibrates its own against them.
             list.pair("-accel", "tcg,thread=multi,tb-size=512");
-            list.pair("-machine", "q35,vmport=off,smm=off");
+            list.pair("-machine", "q35,vmport=off,smm=off,sata=off,smbus=off");
         }
     }
     list.pair("-cpu", cpu(machine, accelerator));
@@ -105,7 +105,8 @@ pub fn argv(
         "-drive",
         format!("file={},if=none,id=disk,format=qcow2,discard=unmap", path(&files.disk)),
     );
-    list.pair("-device", "virtio-blk-pci,drive=disk");
+    // One queue: a second one's interrupt would belong to an isolated CPU.
+    list.pair("-device", "virtio-blk-pci,drive=disk,num-queues=1");
     network(&mut list, machine);
     list.pair("-device", "virtio-serial-pci");
     list.pair("-chardev", format!("file,id=ready,path={}", path(&files.ready)));

@@ -77,6 +77,10 @@ impl Build {
     }
 }
 
+/// How many images stay that no machine stands on: enough to go back and forth between a few states
+/// of the guest's files without building.
+const KEPT_IMAGES: usize = 4;
+
 /// A flag that Ctrl-C and SIGTERM raise; a second Ctrl-C ends the program at once.
 pub(crate) fn called_off() -> Result<Cancel, Failure> {
     called_off_by(&Arc::new(AtomicBool::new(false)))
@@ -167,7 +171,12 @@ pub(crate) fn image(
     }
     need_tools()?;
     let request = request(file, locked, refresh)?;
-    cache()?.build(&request, Contention::Wait, steps, cancel).map_err(build_failure)
+    let cache = cache()?;
+    let image = cache.build(&request, Contention::Wait, steps, cancel).map_err(build_failure)?;
+    // Every changed guest file leaves an image of full size behind. Whoever cannot prune now, because
+    // another build has the cache, prunes next time.
+    let _ = cache.prune(KEPT_IMAGES, &super::image::in_use()?);
+    Ok(image)
 }
 
 fn build_failure(error: BuildError) -> Failure {

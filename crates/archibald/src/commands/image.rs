@@ -100,7 +100,7 @@ fn open_failure(error: OpenError) -> Failure {
 }
 
 /// The images that machines stand on.
-fn in_use() -> Result<BTreeSet<String>, Failure> {
+pub(super) fn in_use() -> Result<BTreeSet<String>, Failure> {
     let mut images = BTreeSet::new();
     for instance in places::directories().instances()? {
         images.extend(instance.record()?.map(|record| record.image));
