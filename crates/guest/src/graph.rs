@@ -62,8 +62,8 @@ impl Session {
     /// # Errors
     /// The program's last words if the graph does not answer.
     pub fn period(&self, programs: &dyn Run) -> Result<(Frames, Hertz), String> {
-        // One login for both questions.
-        let both = self.program(&["sh", "-c", "jack_bufsize && jack_samplerate"]);
+        let both = Invocation::new(&["sh", "-c", "jack_bufsize && jack_samplerate"])
+            .as_audio_user_without_login(&self.user, self.uid);
         let answer = programs.run(&both);
         read_period(&answer.stdout).ok_or_else(|| answer.last_line().to_owned())
     }

@@ -144,6 +144,10 @@ pub fn kernel_arguments(machine: &Machine, accelerator: Accelerator) -> Vec<Stri
         arguments.push("tsc=reliable".to_owned());
         // A vCPU thread that the host does not schedule for a while is no locked-up processor.
         arguments.push("rcupdate.rcu_cpu_stall_suppress=1".to_owned());
+        // Self-tests of ciphers and of a jitter source that virtio-rng makes unneeded: seconds of
+        // emulated arithmetic. No protection is taken away.
+        arguments.push("cryptomgr.notests".to_owned());
+        arguments.push("initcall_blacklist=jent_mod_init".to_owned());
     }
     arguments
 }
