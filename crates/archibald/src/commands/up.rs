@@ -285,8 +285,8 @@ fn create_disk(backing: &Path, disk: &Path, size: Bytes) -> Result<(), Failure> 
 }
 
 fn ports_free(machine: &Machine, file: &Path) -> Result<(), Failure> {
-    let wanted: Vec<_> =
-        forwarded(machine).into_iter().map(|(transport, host, _)| (transport, host)).collect();
+    let all = forwarded(machine);
+    let wanted: Vec<_> = all.iter().map(|(transport, host, _)| (*transport, *host)).collect();
     let taken = ports::taken(Path::new("/"), machine.network.bind, &wanted);
     let Some(first) = taken.first() else { return Ok(()) };
     let list: Vec<String> = taken
@@ -299,10 +299,12 @@ fn ports_free(machine: &Machine, file: &Path) -> Result<(), Failure> {
         .collect();
     let more = taken.len().saturating_sub(list.len());
     let more = if more > 0 { format!("\nand {more} more") } else { String::new() };
+    let guest =
+        all.iter().find(|(_, host, _)| *host == first.port).map_or(first.port, |port| port.2);
+    // Ten thousand higher is easy to remember, and still a port for every port below that.
+    let instead = 10_000 + first.port % 10_000;
     Err(Failure::new(Exit::Environment, list.join("\n") + &more).with_remedy(format!(
-        "End that program, or change network.forward in {}: for example \"1{:04}:{}\" instead.",
+        "End that program, or change network.forward in {}: for example \"{instead}:{guest}\" instead.",
         file.display(),
-        first.port % 10_000,
-        first.port,
     )))
 }
