@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -142,10 +142,43 @@ impl ContentDir {
         let _ = fs::remove_file(self.path(id));
     }
 
-    /// Opens a content file to read `from..to` of it.
+    /// Opens a content file to read it, or a part of it.
     pub(crate) fn read(&self, id: ContentId, size: u64, sums: Vec<u8>) -> io::Result<Verified> {
-        let file = File::open(self.path(id))?;
-        Ok(Verified { file, size, sums, at: 0, end: size })
+        let file = Arc::new(File::open(self.path(id))?);
+        Ok(Verified::new(file, size, 0, sums))
+    }
+
+    /// Opens the content file of an open stream to read and append.
+    pub(crate) fn grow(&self, id: ContentId) -> io::Result<File> {
+        File::options().read(true).write(true).open(self.path(id))
+    }
+
+    /// Takes away what an append that was never acknowledged has left behind an open stream.
+    pub(crate) fn trim(&self, id: ContentId, size: u64) -> io::Result<()> {
+        let file = match self.grow(id) {
+            // Told when the stream is read; the rest of the store is well.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        if file.metadata()?.len() > size {
+            file.set_len(size)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a finished content file a second name, or copies it where the file system cannot.
+    /// After this returns, the name outlives a power cut.
+    pub(crate) fn duplicate(&self, id: ContentId) -> io::Result<ContentId> {
+        let mut staged = self.stage()?;
+        if let Some(path) = &staged.path {
+            fs::remove_file(path)?;
+            if fs::hard_link(self.path(id), path).is_err() {
+                let mut copy = File::options().write(true).create_new(true).open(path)?;
+                io::copy(&mut File::open(self.path(id))?, &mut copy)?;
+                staged.file = copy;
+            }
+        }
+        Ok(self.publish(staged)?.0)
     }
 
     pub(crate) fn path(&self, id: ContentId) -> PathBuf {
@@ -208,14 +241,14 @@ impl Drop for Staged {
 /// CRC-32 of each chunk, four bytes each, little-endian. They let a reader verify any range before
 /// handing it out, and several times faster than the value's SHA-256 would.
 #[derive(Debug, Default)]
-struct Sums {
+pub(crate) struct Sums {
     done: Vec<u8>,
     open: crc32fast::Hasher,
     filled: usize,
 }
 
 impl Sums {
-    fn add(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn add(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let room = CHUNK - self.filled;
             let (now, later) = bytes.split_at(room.min(bytes.len()));
@@ -234,11 +267,21 @@ impl Sums {
         self.filled = 0;
     }
 
-    fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
         if self.filled > 0 {
             self.close();
         }
         self.done
+    }
+
+    /// The sums from a chunk on, that of the unfinished last chunk included.
+    pub(crate) fn since(&self, chunk: u64) -> Vec<u8> {
+        let from = usize::try_from(chunk.saturating_mul(4)).unwrap_or(usize::MAX);
+        let mut sums = self.done.get(from..).unwrap_or_default().to_vec();
+        if self.filled > 0 {
+            sums.extend_from_slice(&self.open.clone().finalize().to_le_bytes());
+        }
+        sums
     }
 }
 
@@ -254,14 +297,20 @@ pub(crate) enum Refused {
 /// A content file being read: every byte it hands out has been verified.
 #[derive(Debug)]
 pub(crate) struct Verified {
-    file: File,
+    file: Arc<File>,
     size: u64,
+    first: u64,
     sums: Vec<u8>,
     at: u64,
     end: u64,
 }
 
 impl Verified {
+    /// A reader of a file of `size` bytes; `sums` are those of its chunks from number `first` on.
+    pub(crate) const fn new(file: Arc<File>, size: u64, first: u64, sums: Vec<u8>) -> Self {
+        Self { file, size, first, sums, at: 0, end: size }
+    }
+
     /// Narrows what is left to read; bounds past the end mean the end.
     pub(crate) fn narrow(&mut self, from: u64, to: u64) {
         self.end = to.min(self.size);
@@ -290,7 +339,8 @@ impl Verified {
             _ => Refused::Io(error),
         })?;
         for (at, bytes) in (first..).zip(piece.chunks(CHUNK)) {
-            let sum = usize::try_from(at).ok().and_then(|at| self.sums.chunks_exact(4).nth(at));
+            let at_sum = at.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+            let sum = at_sum.and_then(|at| self.sums.chunks_exact(4).nth(at));
             if sum != Some(&crc32fast::hash(bytes).to_le_bytes()) {
                 return Err(Refused::Damaged(format!(
                     "bytes {}..{} of its content file are not those that were written",

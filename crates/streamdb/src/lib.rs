@@ -31,10 +31,10 @@ mod space;
 mod store;
 
 pub use checksum::{Checksum, ChecksumError};
-pub use error::{OpenError, ReadError, WriteError};
+pub use error::{AppendError, BatchError, OpenError, ReadError, WriteError};
 pub use key::{Key, KeyError};
 pub use record::Meta;
 pub use store::{
-    Check, Conditions, Counts, Entry, Object, ObjectReader, Options, Page, Problem, Put, Query,
-    Store, Stored, Tags, Upload,
+    Check, Conditions, Counts, Entry, Object, ObjectReader, Operation, Options, Page, Problem, Put,
+    Query, Store, Stored, Tags, Tail, Tailed, Transfer, Upload,
 };

@@ -1,5 +1,6 @@
 //! `streamdb check`: reads everything in a store that is not being served, and compares it.
 
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -26,7 +27,11 @@ impl Check {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let options = Options { create: false, ..Options::default() };
         let store = Store::open(&self.data, &options)?;
-        let report = store.check(|_| {})?;
+        let report = store.check(progress)?;
+        if std::io::stderr().is_terminal() {
+            // Leaves the line to what comes next.
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
         let whole = report.problems.is_empty();
         if self.json {
             print(json!({
@@ -49,5 +54,13 @@ impl Check {
             return Ok(());
         }
         Err(Failure::new(Kind::No, format!("the store in {} is damaged", self.data.display()), ""))
+    }
+}
+
+/// Tells how far the check is, where somebody watches.
+fn progress(keys: u64) {
+    let mut out = std::io::stderr();
+    if out.is_terminal() {
+        let _ = write!(out, "\r{keys} keys read");
     }
 }
