@@ -34,6 +34,12 @@ impl ContentId {
         self.0
     }
 
+    /// The path of the file under the store's directory.
+    pub(crate) fn relative(self) -> String {
+        let name = self.name();
+        format!("blobs/{}/{name}", name.get(..2).unwrap_or_default())
+    }
+
     fn name(self) -> String {
         format!("{:032x}", u128::from_be_bytes(self.0))
     }
@@ -90,7 +96,9 @@ impl ContentDir {
         let mut swept = 0;
         for entry in fs::read_dir(&self.staging)? {
             let entry = entry?;
-            if entry.file_name().to_str().and_then(ContentId::from_name).is_some() {
+            let name = entry.file_name();
+            let name = name.to_str().map(|name| name.strip_suffix(".new").unwrap_or(name));
+            if name.and_then(ContentId::from_name).is_some() {
                 fs::remove_file(entry.path())?;
                 swept += 1;
             }
@@ -103,6 +111,11 @@ impl ContentDir {
             Ok::<(), E>(())
         })?;
         Ok(swept)
+    }
+
+    /// A path for a file that is needed for a while; the sweep takes it if it is left.
+    pub(crate) fn scratch(&self) -> io::Result<PathBuf> {
+        Ok(self.staging.join(ContentId::random()?.name()))
     }
 
     /// Begins a new content file.

@@ -232,6 +232,53 @@ pub enum BatchError {
     Write(#[from] WriteError),
 }
 
+/// A backup could not be made, or a repair not done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// The directory holds something already.
+    #[error("{} is not empty", dir.display())]
+    Exists {
+        /// The directory that was given.
+        dir: PathBuf,
+    },
+    /// The store could not be read.
+    #[error(transparent)]
+    Read(ReadError),
+    /// The store could not be changed.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The operating system refused something.
+    #[error("could not {doing} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb in the infinitive.
+        doing: &'static str,
+        /// What it was tried on.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl BackupError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Exists { .. } => "give a directory that is not there yet, or an empty one",
+            Self::Read(error) => error.remedy(),
+            Self::Write(error) => error.remedy(),
+            Self::Io { .. } => {
+                "see that the disk has room and may be written; remove what there is of it and try again"
+            }
+        }
+    }
+
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Io { doing, path: path.to_owned(), source }
+    }
+}
+
 impl AppendError {
     /// What to do about it.
     #[must_use]

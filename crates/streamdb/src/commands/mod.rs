@@ -1,6 +1,7 @@
 //! The verbs, one file each; this one only names them and passes control on.
 
 mod append;
+mod backup;
 mod cat;
 mod check;
 mod cp;
@@ -43,6 +44,8 @@ enum Verb {
     Cp(cp::Cp),
     Mv(cp::Mv),
     Check(check::Check),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -59,6 +62,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Cp(cp) => cp.run(),
         Verb::Mv(mv) => mv.run(),
         Verb::Check(check) => check.run(),
+        Verb::Backup(backup) => backup.run(),
+        Verb::Restore(restore) => restore.run(),
     }
 }
 

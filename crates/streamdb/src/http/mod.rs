@@ -4,6 +4,7 @@
 //! a socket. Nothing here decides anything about values: that is the store's.
 
 mod access;
+mod backup;
 mod batch;
 mod blocking;
 mod condition;
@@ -88,6 +89,7 @@ pub fn app_with(store: Store, settings: Settings) -> Router {
         )
         .route("/v1/batch", axum::routing::post(batch::batch))
         .route("/v1/usage", get(batch::usage))
+        .route("/v1/backup", get(backup::backup))
         .layer(axum::middleware::from_fn_with_state(access, access::admit));
     Router::new()
         .merge(objects)

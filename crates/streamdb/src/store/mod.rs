@@ -3,6 +3,7 @@
 //! This file opens a store and holds it against other processes; each operation has a file of its
 //! own. Nothing here knows of HTTP or of a command line.
 
+mod backup;
 mod batch;
 mod change;
 mod check;
@@ -11,6 +12,7 @@ mod expire;
 mod list;
 mod pins;
 mod read;
+mod repair;
 mod stream;
 mod tail;
 mod write;
@@ -28,11 +30,13 @@ use crate::index::{BYTES, COUNTERS, EXPIRES, FILES, Fault, Index, OBJECTS, OPEN}
 use crate::space::Reserve;
 use crate::{OpenError, ReadError};
 
+pub use backup::Backup;
 pub use batch::{Operation, Transfer};
 pub use check::{Check, Problem};
 pub use conditions::{Conditions, Tags};
 pub use list::{Entry, Page, Query};
 pub use read::{Object, ObjectReader};
+pub use repair::{Quarantined, Repair};
 pub use tail::{Tail, Tailed};
 pub use write::{Put, Stored, Upload};
 
