@@ -5,12 +5,14 @@
 //! Which value a file belongs to is the index's to know.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+
+use crate::disk::Disk;
 
 /// Bytes that one sum covers. A range is served after reading at most this much more at either end.
 pub(crate) const CHUNK: usize = 64 * 1024;
@@ -54,6 +56,7 @@ impl ContentId {
 /// The directories of content files of one store.
 #[derive(Debug)]
 pub(crate) struct ContentDir {
+    pub(crate) disk: Disk,
     blobs: PathBuf,
     staging: PathBuf,
     making: Mutex<()>,
@@ -61,8 +64,8 @@ pub(crate) struct ContentDir {
 
 impl ContentDir {
     /// Takes the two directories under the store's, making them where they are missing.
-    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
-        let content = Self::under(dir);
+    pub(crate) fn open(dir: &Path, disk: Disk) -> io::Result<Self> {
+        let content = Self { disk, ..Self::under(dir) };
         for path in [&content.blobs, &content.staging] {
             fs::create_dir_all(path)?;
         }
@@ -73,7 +76,12 @@ impl ContentDir {
     }
 
     fn under(dir: &Path) -> Self {
-        Self { blobs: dir.join("blobs"), staging: dir.join("staging"), making: Mutex::new(()) }
+        Self {
+            disk: Disk::default(),
+            blobs: dir.join("blobs"),
+            staging: dir.join("staging"),
+            making: Mutex::new(()),
+        }
     }
 
     /// Whether there are content files at all under the store's directory.
@@ -122,28 +130,31 @@ impl ContentDir {
     pub(crate) fn stage(&self) -> io::Result<Staged> {
         let id = ContentId::random()?;
         let path = self.staging.join(id.name());
-        let file = File::options().write(true).create_new(true).open(&path)?;
-        Ok(Staged { id, path: Some(path), file, sums: Sums::default() })
+        let file = self.disk.create_new(&path)?;
+        let disk = self.disk.clone();
+        Ok(Staged { id, path: Some(path), file, size: 0, sums: Sums::default(), disk })
     }
 
     /// Gives a staged file its lasting name. After this returns, the file outlives a power cut.
     pub(crate) fn publish(&self, mut staged: Staged) -> io::Result<(ContentId, Vec<u8>)> {
-        staged.file.sync_all()?;
+        if let Some(path) = &staged.path {
+            self.disk.sync(&staged.file, path)?;
+        }
         let target = self.path(staged.id);
         if let Some(dir) = target.parent() {
             {
                 // Nobody may rely on a directory that another upload has made but not yet synced.
                 let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
                 if !dir.is_dir() {
-                    fs::create_dir(dir)?;
-                    sync_dir(&self.blobs)?;
+                    self.disk.create_dir(dir)?;
+                    self.disk.sync_dir(&self.blobs)?;
                 }
             }
             if let Some(from) = &staged.path {
-                fs::rename(from, &target)?;
+                self.disk.rename(from, &target)?;
             }
             staged.path = Some(target.clone());
-            sync_dir(dir)?;
+            self.disk.sync_dir(dir)?;
         }
         staged.path = None;
         Ok((staged.id, std::mem::take(&mut staged.sums).finish()))
@@ -152,7 +163,7 @@ impl ContentDir {
     /// Removes a file that the index no longer names. One that cannot be removed now goes with the
     /// sweep when the store is next opened, so nothing is reported.
     pub(crate) fn remove(&self, id: ContentId) {
-        let _ = fs::remove_file(self.path(id));
+        let _ = self.disk.remove(&self.path(id));
     }
 
     /// Opens a content file to read it, or a part of it.
@@ -174,7 +185,7 @@ impl ContentDir {
             other => other?,
         };
         if file.metadata()?.len() > size {
-            file.set_len(size)?;
+            self.disk.set_len(&file, &self.path(id), size)?;
         }
         Ok(())
     }
@@ -184,9 +195,11 @@ impl ContentDir {
     pub(crate) fn duplicate(&self, id: ContentId) -> io::Result<ContentId> {
         let mut staged = self.stage()?;
         if let Some(path) = &staged.path {
-            fs::remove_file(path)?;
-            if fs::hard_link(self.path(id), path).is_err() {
-                let mut copy = File::options().write(true).create_new(true).open(path)?;
+            self.disk.remove(path)?;
+            if self.disk.link(&self.path(id), path).is_ok() {
+                staged.file = File::open(path)?;
+            } else {
+                let mut copy = self.disk.create_new(path)?;
                 io::copy(&mut File::open(self.path(id))?, &mut copy)?;
                 staged.file = copy;
             }
@@ -232,12 +245,16 @@ pub(crate) struct Staged {
     id: ContentId,
     path: Option<PathBuf>,
     file: File,
+    size: u64,
     sums: Sums,
+    disk: Disk,
 }
 
 impl Staged {
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
+        let path = self.path.as_deref().unwrap_or(Path::new(""));
+        self.disk.write_at(&self.file, path, self.size, bytes)?;
+        self.size += bytes.len() as u64;
         self.sums.add(bytes);
         Ok(())
     }
@@ -246,7 +263,7 @@ impl Staged {
 impl Drop for Staged {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
-            let _ = fs::remove_file(path);
+            let _ = self.disk.remove(path);
         }
     }
 }
@@ -379,7 +396,7 @@ mod tests {
     use super::*;
 
     fn stored(dir: &Path, bytes: &[u8]) -> (ContentDir, ContentId, Vec<u8>) {
-        let content = ContentDir::open(dir).unwrap();
+        let content = ContentDir::open(dir, Disk::default()).unwrap();
         let mut staged = content.stage().unwrap();
         // Pieces that do not fall on the chunks' bounds.
         for piece in bytes.chunks(7001) {
@@ -445,7 +462,7 @@ mod tests {
     #[test]
     fn an_upload_given_up_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let content = ContentDir::open(dir.path()).unwrap();
+        let content = ContentDir::open(dir.path(), Disk::default()).unwrap();
         drop(content.stage().unwrap());
         assert_eq!(fs::read_dir(&content.staging).unwrap().count(), 0);
     }

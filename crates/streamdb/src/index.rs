@@ -13,6 +13,7 @@ use redb::{
     Database, Durability, ReadTransaction, StorageError, TableDefinition, WriteTransaction,
 };
 
+use crate::disk::Disk;
 use crate::error::is_full;
 
 /// Key -> record.
@@ -58,6 +59,7 @@ pub(crate) enum Fault {
 pub(crate) struct Index {
     path: PathBuf,
     cache: usize,
+    disk: Disk,
     db: RwLock<Option<Database>>,
     health: AtomicU8,
 }
@@ -88,8 +90,8 @@ impl Index {
     }
 
     /// Opens the index, repairing what an interrupted write left behind.
-    pub(crate) fn open(path: &Path, cache: usize) -> Result<Self, Fault> {
-        let db = open(path, cache)?;
+    pub(crate) fn open(path: &Path, cache: usize, disk: Disk) -> Result<Self, Fault> {
+        let db = open(path, cache, &disk)?;
         // A store made before there were streams and expiry lacks their tables.
         match db.begin_read()?.open_table(EXPIRES) {
             Err(redb::TableError::TableDoesNotExist(_)) => make_tables(&db)?,
@@ -98,6 +100,7 @@ impl Index {
         Ok(Self {
             path: path.to_owned(),
             cache,
+            disk,
             db: RwLock::new(Some(db)),
             health: AtomicU8::new(WELL),
         })
@@ -185,7 +188,7 @@ impl Index {
             if guard.is_none() || self.health.load(Ordering::Acquire) != WELL {
                 // The old handle holds the file's lock until it is dropped.
                 *guard = None;
-                *guard = Some(open(&self.path, self.cache)?);
+                *guard = Some(open(&self.path, self.cache, &self.disk)?);
                 self.health.store(WELL, Ordering::Release);
             }
         }
@@ -220,7 +223,14 @@ fn make_tables(db: &Database) -> Result<(), Fault> {
     Ok(())
 }
 
-fn open(path: &Path, cache: usize) -> Result<Database, Fault> {
+fn open(path: &Path, cache: usize, disk: &Disk) -> Result<Database, Fault> {
+    #[cfg(not(test))]
+    let _ = disk;
+    #[cfg(test)]
+    if let Some(log) = &disk.log {
+        let backend = crate::disk::noted::Backend::open(path, log);
+        return Ok(Database::builder().set_cache_size(cache).create_with_backend(backend)?);
+    }
     Ok(Database::builder().set_cache_size(cache).open(path)?)
 }
 

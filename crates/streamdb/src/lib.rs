@@ -23,6 +23,7 @@
 
 mod checksum;
 mod content;
+mod disk;
 mod error;
 pub mod http;
 mod index;

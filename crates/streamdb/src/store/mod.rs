@@ -26,6 +26,7 @@ use std::sync::Arc;
 use redb::{ReadableTable, ReadableTableMetadata};
 
 use crate::content::{ContentDir, ContentId};
+use crate::disk::Disk;
 use crate::index::{BYTES, COUNTERS, EXPIRES, FILES, Fault, Index, OBJECTS, OPEN};
 use crate::space::Reserve;
 use crate::{OpenError, ReadError};
@@ -104,6 +105,10 @@ impl Store {
     /// # Errors
     /// [`OpenError`]; among them that another process holds the store.
     pub fn open(dir: &Path, options: &Options) -> Result<Self, OpenError> {
+        Self::open_on(dir, options, Disk::default())
+    }
+
+    fn open_on(dir: &Path, options: &Options, disk: Disk) -> Result<Self, OpenError> {
         let index_path = dir.join("index.redb");
         if !options.create && !index_path.exists() && !dir.join("lock").exists() {
             return Err(OpenError::Missing { dir: dir.into() });
@@ -128,8 +133,8 @@ impl Store {
             }
             Index::create(&index_path).map_err(fault)?;
         }
-        let index = Index::open(&index_path, options.cache).map_err(fault)?;
-        let content = ContentDir::open(dir)
+        let index = Index::open(&index_path, options.cache, disk.clone()).map_err(fault)?;
+        let content = ContentDir::open(dir, disk)
             .map_err(OpenError::io("make the directories of the store in", dir))?;
         sweep(&index, &content).map_err(fault)?;
         let reserve = Reserve::open(dir, options.reserve);

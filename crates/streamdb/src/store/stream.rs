@@ -136,10 +136,10 @@ impl Store {
             *slot = Some(writer);
             return Err(WriteError::io("make room in the store in", &inner.dir)(error).into());
         }
-        live.file
-            .write_all_at(bytes, before)
-            .and_then(|()| live.file.sync_data())
-            .map_err(WriteError::io("append to", &inner.content.path(live.id)))?;
+        let (disk, path) = (&inner.content.disk, inner.content.path(live.id));
+        disk.write_at(&live.file, &path, before, bytes)
+            .and_then(|()| disk.sync(&live.file, &path))
+            .map_err(WriteError::io("append to", &path))?;
         writer.add(bytes);
         let meta = inner.commit(false, |change| change.grow(key, live.id, before, &writer))?;
         live.remember(before, bytes);
@@ -284,7 +284,7 @@ impl Inner {
         let path = self.content.path(id);
         let failed = |error| AppendError::Write(WriteError::io("read", &path)(error));
         if live.file.metadata().map_err(failed)?.len() > size {
-            live.file.set_len(size).map_err(failed)?;
+            self.content.disk.set_len(&live.file, &path, size).map_err(failed)?;
         }
         let mut writer = Writer { size: 0, checksum: Sha256::new(), sums: Sums::default() };
         let mut piece = vec![0; 4 * CHUNK];

@@ -1,6 +1,7 @@
 //! The store against a simple model, and the stories of particular failures.
 
 mod moves;
+mod power;
 mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};
