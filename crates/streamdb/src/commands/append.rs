@@ -85,7 +85,9 @@ impl Append {
     fn send(&self, client: &Client, at: Option<u64>, piece: &[u8]) -> Result<Value, Failure> {
         let uri = format!("{}?append", client.object(&self.key));
         let offset = at.map(|at| at.to_string());
-        let mut headers = Vec::new();
+        // A length lets the server take the piece whole or not at all.
+        let length = piece.len().to_string();
+        let mut headers = vec![("content-length", length.as_str())];
         headers.extend(self.content_type.as_deref().map(|kind| ("content-type", kind)));
         headers.extend(offset.as_deref().map(|offset| ("streamdb-offset", offset)));
         let mut broke = false;
@@ -100,8 +102,7 @@ impl Append {
                 }
                 // It was: the answer to the attempt before was lost.
                 Err(failure) if broke && failure.kind() == Kind::No => {
-                    let headers = [("range", "bytes=0-0")];
-                    let head = client.send("HEAD", &client.object(&self.key), &headers, None)?;
+                    let head = client.send("HEAD", &client.object(&self.key), &[], None)?;
                     let size = head.headers().get("content-length");
                     let size = size.and_then(|size| size.to_str().ok()?.parse::<u64>().ok());
                     if size != at.map(|at| at + piece.len() as u64) {

@@ -96,7 +96,7 @@ pub(super) async fn post(
     }
 }
 
-/// Appends the body as it comes. A stream that is not there yet is opened.
+/// Appends the body. A stream that is not there yet is opened.
 async fn append(
     door: Door,
     key: Key,
@@ -110,21 +110,26 @@ async fn append(
     if let Some(at) = at.filter(|at| *at != meta.size) {
         return Err(AppendError::Offset { key, given: at, size: meta.size }.into());
     }
+    // A short body is one step, seen whole or not at all; a long one, or one whose end nobody knows
+    // yet, is seen as it comes.
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    let length = length.and_then(|length| length.parse::<usize>().ok());
+    let whole = length.is_some_and(|length| length <= STEP);
     let mut ended = false;
     while !ended {
         let Some(first) = next(&mut body, door.settings.stall).await? else { break };
         // Whatever else has come already goes into the same step.
         let mut gathered = BytesMut::from(first);
-        while gathered.len() < STEP {
-            match next(&mut body, door.settings.stall).now_or_never() {
+        while gathered.len() < STEP || whole {
+            let more = next(&mut body, door.settings.stall);
+            let more = if whole { Some(more.await) } else { more.now_or_never() };
+            match more.transpose()? {
                 None => break,
-                Some(piece) => match piece? {
-                    Some(piece) => gathered.extend_from_slice(&piece),
-                    None => {
-                        ended = true;
-                        break;
-                    }
-                },
+                Some(Some(piece)) => gathered.extend_from_slice(&piece),
+                Some(None) => {
+                    ended = true;
+                    break;
+                }
             }
         }
         let (store, of, bytes) = (door.store.clone(), key.clone(), gathered.freeze());

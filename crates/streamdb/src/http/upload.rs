@@ -28,11 +28,14 @@ pub(super) const SOURCE_IF_MATCH: HeaderName = HeaderName::from_static("streamdb
 /// a blocking thread.
 const GATHERED: usize = 256 * 1024;
 
+/// The most bytes taken in of a body that has been refused.
+const DRAINED: usize = 8 << 20;
+
 pub(super) async fn put(
     State(door): State<Door>,
     uri: Uri,
     headers: HeaderMap,
-    body: Body,
+    mut body: Body,
 ) -> Result<Response, Refusal> {
     let key = key(&uri)?;
     if let Some(from) = headers.get(&COPY_FROM).or_else(|| headers.get(&RENAME_FROM)) {
@@ -48,7 +51,11 @@ pub(super) async fn put(
             blocking(move || store.stat(&of)).await.inspect_err(|refusal| door.tell(refusal))?;
         wanted.check(&key, there.as_ref())?;
     }
-    let (upload, rest) = receive(&door, body).await?;
+    let received = receive(&door, &mut body).await;
+    if received.is_err() {
+        drain(&mut body).await;
+    }
+    let (upload, rest) = received?;
     let turn = door.commits.acquire().await;
     let of = key.clone();
     let stored = blocking(move || write_all(upload, rest)?.commit(&of, &put))
@@ -157,11 +164,11 @@ fn check_length(door: &Door, headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// Takes in the body; what is not yet written when it ends is handed back with the upload.
-async fn receive(door: &Door, mut body: Body) -> Result<(Upload, Vec<Bytes>), Refusal> {
+async fn receive(door: &Door, body: &mut Body) -> Result<(Upload, Vec<Bytes>), Refusal> {
     let mut upload = door.store.upload();
     let mut gathered = Vec::new();
     let mut length = 0;
-    while let Some(piece) = next(&mut body, door.settings.stall).await? {
+    while let Some(piece) = next(body, door.settings.stall).await? {
         length += piece.len();
         gathered.push(piece);
         if length >= GATHERED {
@@ -173,6 +180,18 @@ async fn receive(door: &Door, mut body: Body) -> Result<(Upload, Vec<Bytes>), Re
         }
     }
     Ok((upload, gathered))
+}
+
+/// Takes in a little more of a body that is refused. A connection that is closed while its client
+/// still sends is reset, and the client never reads the refusal.
+async fn drain(body: &mut Body) {
+    let mut left = DRAINED;
+    while let Ok(Some(piece)) = next(body, Duration::from_secs(1)).await {
+        match left.checked_sub(piece.len()) {
+            Some(less) => left = less,
+            None => return,
+        }
+    }
 }
 
 pub(super) async fn next(body: &mut Body, stall: Duration) -> Result<Option<Bytes>, Refusal> {
