@@ -82,6 +82,11 @@ impl Client {
         format!("{}/v1/objects/{}", self.base, utf8_percent_encode(key.as_str(), ESCAPED))
     }
 
+    /// The address of something that is no value.
+    pub(crate) fn address(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
     /// The address of a listing.
     pub(crate) fn listing(&self, parameters: &[(&str, &str)]) -> String {
         let pairs: Vec<_> = parameters

@@ -5,12 +5,14 @@
 //! Which value a file belongs to is the index's to know.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+
+use crate::disk::Disk;
 
 /// Bytes that one sum covers. A range is served after reading at most this much more at either end.
 pub(crate) const CHUNK: usize = 64 * 1024;
@@ -34,6 +36,12 @@ impl ContentId {
         self.0
     }
 
+    /// The path of the file under the store's directory.
+    pub(crate) fn relative(self) -> String {
+        let name = self.name();
+        format!("blobs/{}/{name}", name.get(..2).unwrap_or_default())
+    }
+
     fn name(self) -> String {
         format!("{:032x}", u128::from_be_bytes(self.0))
     }
@@ -48,6 +56,7 @@ impl ContentId {
 /// The directories of content files of one store.
 #[derive(Debug)]
 pub(crate) struct ContentDir {
+    pub(crate) disk: Disk,
     blobs: PathBuf,
     staging: PathBuf,
     making: Mutex<()>,
@@ -55,8 +64,8 @@ pub(crate) struct ContentDir {
 
 impl ContentDir {
     /// Takes the two directories under the store's, making them where they are missing.
-    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
-        let content = Self::under(dir);
+    pub(crate) fn open(dir: &Path, disk: Disk) -> io::Result<Self> {
+        let content = Self { disk, ..Self::under(dir) };
         for path in [&content.blobs, &content.staging] {
             fs::create_dir_all(path)?;
         }
@@ -67,7 +76,12 @@ impl ContentDir {
     }
 
     fn under(dir: &Path) -> Self {
-        Self { blobs: dir.join("blobs"), staging: dir.join("staging"), making: Mutex::new(()) }
+        Self {
+            disk: Disk::default(),
+            blobs: dir.join("blobs"),
+            staging: dir.join("staging"),
+            making: Mutex::new(()),
+        }
     }
 
     /// Whether there are content files at all under the store's directory.
@@ -90,7 +104,9 @@ impl ContentDir {
         let mut swept = 0;
         for entry in fs::read_dir(&self.staging)? {
             let entry = entry?;
-            if entry.file_name().to_str().and_then(ContentId::from_name).is_some() {
+            let name = entry.file_name();
+            let name = name.to_str().map(|name| name.strip_suffix(".new").unwrap_or(name));
+            if name.and_then(ContentId::from_name).is_some() {
                 fs::remove_file(entry.path())?;
                 swept += 1;
             }
@@ -105,32 +121,40 @@ impl ContentDir {
         Ok(swept)
     }
 
+    /// A path for a file that is needed for a while; the sweep takes it if it is left.
+    pub(crate) fn scratch(&self) -> io::Result<PathBuf> {
+        Ok(self.staging.join(ContentId::random()?.name()))
+    }
+
     /// Begins a new content file.
     pub(crate) fn stage(&self) -> io::Result<Staged> {
         let id = ContentId::random()?;
         let path = self.staging.join(id.name());
-        let file = File::options().write(true).create_new(true).open(&path)?;
-        Ok(Staged { id, path: Some(path), file, sums: Sums::default() })
+        let file = self.disk.create_new(&path)?;
+        let disk = self.disk.clone();
+        Ok(Staged { id, path: Some(path), file, size: 0, sums: Sums::default(), disk })
     }
 
     /// Gives a staged file its lasting name. After this returns, the file outlives a power cut.
     pub(crate) fn publish(&self, mut staged: Staged) -> io::Result<(ContentId, Vec<u8>)> {
-        staged.file.sync_all()?;
+        if let Some(path) = &staged.path {
+            self.disk.sync(&staged.file, path)?;
+        }
         let target = self.path(staged.id);
         if let Some(dir) = target.parent() {
             {
                 // Nobody may rely on a directory that another upload has made but not yet synced.
                 let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
                 if !dir.is_dir() {
-                    fs::create_dir(dir)?;
-                    sync_dir(&self.blobs)?;
+                    self.disk.create_dir(dir)?;
+                    self.disk.sync_dir(&self.blobs)?;
                 }
             }
             if let Some(from) = &staged.path {
-                fs::rename(from, &target)?;
+                self.disk.rename(from, &target)?;
             }
             staged.path = Some(target.clone());
-            sync_dir(dir)?;
+            self.disk.sync_dir(dir)?;
         }
         staged.path = None;
         Ok((staged.id, std::mem::take(&mut staged.sums).finish()))
@@ -139,13 +163,48 @@ impl ContentDir {
     /// Removes a file that the index no longer names. One that cannot be removed now goes with the
     /// sweep when the store is next opened, so nothing is reported.
     pub(crate) fn remove(&self, id: ContentId) {
-        let _ = fs::remove_file(self.path(id));
+        let _ = self.disk.remove(&self.path(id));
     }
 
-    /// Opens a content file to read `from..to` of it.
+    /// Opens a content file to read it, or a part of it.
     pub(crate) fn read(&self, id: ContentId, size: u64, sums: Vec<u8>) -> io::Result<Verified> {
-        let file = File::open(self.path(id))?;
-        Ok(Verified { file, size, sums, at: 0, end: size })
+        let file = Arc::new(File::open(self.path(id))?);
+        Ok(Verified::new(file, size, 0, sums))
+    }
+
+    /// Opens the content file of an open stream to read and append.
+    pub(crate) fn grow(&self, id: ContentId) -> io::Result<File> {
+        File::options().read(true).write(true).open(self.path(id))
+    }
+
+    /// Takes away what an append that was never acknowledged has left behind an open stream.
+    pub(crate) fn trim(&self, id: ContentId, size: u64) -> io::Result<()> {
+        let file = match self.grow(id) {
+            // Told when the stream is read; the rest of the store is well.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        if file.metadata()?.len() > size {
+            self.disk.set_len(&file, &self.path(id), size)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a finished content file a second name, or copies it where the file system cannot.
+    /// After this returns, the name outlives a power cut.
+    pub(crate) fn duplicate(&self, id: ContentId) -> io::Result<ContentId> {
+        let mut staged = self.stage()?;
+        if let Some(path) = &staged.path {
+            self.disk.remove(path)?;
+            if self.disk.link(&self.path(id), path).is_ok() {
+                staged.file = File::open(path)?;
+            } else {
+                let mut copy = self.disk.create_new(path)?;
+                io::copy(&mut File::open(self.path(id))?, &mut copy)?;
+                staged.file = copy;
+            }
+        }
+        Ok(self.publish(staged)?.0)
     }
 
     pub(crate) fn path(&self, id: ContentId) -> PathBuf {
@@ -186,12 +245,16 @@ pub(crate) struct Staged {
     id: ContentId,
     path: Option<PathBuf>,
     file: File,
+    size: u64,
     sums: Sums,
+    disk: Disk,
 }
 
 impl Staged {
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
+        let path = self.path.as_deref().unwrap_or(Path::new(""));
+        self.disk.write_at(&self.file, path, self.size, bytes)?;
+        self.size += bytes.len() as u64;
         self.sums.add(bytes);
         Ok(())
     }
@@ -200,7 +263,7 @@ impl Staged {
 impl Drop for Staged {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
-            let _ = fs::remove_file(path);
+            let _ = self.disk.remove(path);
         }
     }
 }
@@ -208,14 +271,14 @@ impl Drop for Staged {
 /// CRC-32 of each chunk, four bytes each, little-endian. They let a reader verify any range before
 /// handing it out, and several times faster than the value's SHA-256 would.
 #[derive(Debug, Default)]
-struct Sums {
+pub(crate) struct Sums {
     done: Vec<u8>,
     open: crc32fast::Hasher,
     filled: usize,
 }
 
 impl Sums {
-    fn add(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn add(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let room = CHUNK - self.filled;
             let (now, later) = bytes.split_at(room.min(bytes.len()));
@@ -234,11 +297,21 @@ impl Sums {
         self.filled = 0;
     }
 
-    fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
         if self.filled > 0 {
             self.close();
         }
         self.done
+    }
+
+    /// The sums from a chunk on, that of the unfinished last chunk included.
+    pub(crate) fn since(&self, chunk: u64) -> Vec<u8> {
+        let from = usize::try_from(chunk.saturating_mul(4)).unwrap_or(usize::MAX);
+        let mut sums = self.done.get(from..).unwrap_or_default().to_vec();
+        if self.filled > 0 {
+            sums.extend_from_slice(&self.open.clone().finalize().to_le_bytes());
+        }
+        sums
     }
 }
 
@@ -254,14 +327,20 @@ pub(crate) enum Refused {
 /// A content file being read: every byte it hands out has been verified.
 #[derive(Debug)]
 pub(crate) struct Verified {
-    file: File,
+    file: Arc<File>,
     size: u64,
+    first: u64,
     sums: Vec<u8>,
     at: u64,
     end: u64,
 }
 
 impl Verified {
+    /// A reader of a file of `size` bytes; `sums` are those of its chunks from number `first` on.
+    pub(crate) const fn new(file: Arc<File>, size: u64, first: u64, sums: Vec<u8>) -> Self {
+        Self { file, size, first, sums, at: 0, end: size }
+    }
+
     /// Narrows what is left to read; bounds past the end mean the end.
     pub(crate) fn narrow(&mut self, from: u64, to: u64) {
         self.end = to.min(self.size);
@@ -290,7 +369,8 @@ impl Verified {
             _ => Refused::Io(error),
         })?;
         for (at, bytes) in (first..).zip(piece.chunks(CHUNK)) {
-            let sum = usize::try_from(at).ok().and_then(|at| self.sums.chunks_exact(4).nth(at));
+            let at_sum = at.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+            let sum = at_sum.and_then(|at| self.sums.chunks_exact(4).nth(at));
             if sum != Some(&crc32fast::hash(bytes).to_le_bytes()) {
                 return Err(Refused::Damaged(format!(
                     "bytes {}..{} of its content file are not those that were written",
@@ -316,7 +396,7 @@ mod tests {
     use super::*;
 
     fn stored(dir: &Path, bytes: &[u8]) -> (ContentDir, ContentId, Vec<u8>) {
-        let content = ContentDir::open(dir).unwrap();
+        let content = ContentDir::open(dir, Disk::default()).unwrap();
         let mut staged = content.stage().unwrap();
         // Pieces that do not fall on the chunks' bounds.
         for piece in bytes.chunks(7001) {
@@ -382,7 +462,7 @@ mod tests {
     #[test]
     fn an_upload_given_up_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let content = ContentDir::open(dir.path()).unwrap();
+        let content = ContentDir::open(dir.path(), Disk::default()).unwrap();
         drop(content.stage().unwrap());
         assert_eq!(fs::read_dir(&content.staging).unwrap().count(), 0);
     }

@@ -78,6 +78,12 @@ pub enum ReadError {
         /// What the engine found.
         detail: String,
     },
+    /// The stream that was being followed was replaced, deleted or has expired.
+    #[error("the stream {key:?} was replaced or deleted before it was sealed")]
+    Gone {
+        /// The stream's key when it was opened.
+        key: Key,
+    },
     /// The operating system refused something.
     #[error("could not {doing} {}: {source}", path.display())]
     Io {
@@ -114,6 +120,32 @@ pub enum WriteError {
         /// What was given.
         given: String,
     },
+    /// There is no value to copy or move.
+    #[error("there is no value under {key:?}")]
+    Missing {
+        /// The key that was looked at.
+        key: Key,
+    },
+    /// A stream that still grows cannot be copied.
+    #[error("{key:?} is a stream that is still open")]
+    StillOpen {
+        /// The stream's key.
+        key: Key,
+    },
+    /// A note on the value has a name or text that a header cannot carry.
+    #[error("the note {name:?} on the value has a name or text that is not allowed")]
+    User {
+        /// The note's name.
+        name: String,
+    },
+    /// The notes on the value are too many or too long.
+    #[error("{names} notes of {bytes} bytes are too many for one value")]
+    UserTooLarge {
+        /// Length of names and texts together, in bytes.
+        bytes: usize,
+        /// How many notes.
+        names: usize,
+    },
     /// The disk is full, or the quota of the user who runs the store is used up.
     #[error("no space left on the disk of the store in {}", dir.display())]
     Full {
@@ -136,6 +168,144 @@ pub enum WriteError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// A stream could not be appended to or sealed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// There is no stream under the key.
+    #[error("there is no stream under {key:?}")]
+    Missing {
+        /// The key that was looked at.
+        key: Key,
+    },
+    /// The value under the key is whole and grows no more.
+    #[error("the value under {key:?} is no open stream")]
+    Sealed {
+        /// The value's key.
+        key: Key,
+        /// The facts about the value.
+        meta: Box<crate::Meta>,
+    },
+    /// The stream has another length than the one expected.
+    #[error("the stream {key:?} has {size} bytes, not {given}")]
+    Offset {
+        /// The stream's key.
+        key: Key,
+        /// The length expected, in bytes.
+        given: u64,
+        /// The length it has, in bytes.
+        size: u64,
+    },
+    /// What the stream's file holds is not what was acknowledged.
+    #[error("the stream {key:?} is damaged and cannot go on")]
+    Damaged {
+        /// The stream's key.
+        key: Key,
+    },
+    /// The bytes could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// A batch could not be done; nothing of it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BatchError {
+    /// One of the operations cannot be done.
+    #[error("operation {at} of the batch (from 0): {error}")]
+    Step {
+        /// Which operation, counted from 0.
+        at: usize,
+        /// Why it cannot be done.
+        error: WriteError,
+    },
+    /// There are too many operations.
+    #[error("a batch of {count} operations is too long")]
+    TooMany {
+        /// How many there are.
+        count: usize,
+    },
+    /// The whole could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// A backup could not be made, or a repair not done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// The directory holds something already.
+    #[error("{} is not empty", dir.display())]
+    Exists {
+        /// The directory that was given.
+        dir: PathBuf,
+    },
+    /// The store could not be read.
+    #[error(transparent)]
+    Read(ReadError),
+    /// The store could not be changed.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The operating system refused something.
+    #[error("could not {doing} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb in the infinitive.
+        doing: &'static str,
+        /// What it was tried on.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl BackupError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Exists { .. } => "give a directory that is not there yet, or an empty one",
+            Self::Read(error) => error.remedy(),
+            Self::Write(error) => error.remedy(),
+            Self::Io { .. } => {
+                "see that the disk has room and may be written; remove what there is of it and try again"
+            }
+        }
+    }
+
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Io { doing, path: path.to_owned(), source }
+    }
+}
+
+impl AppendError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "open the stream first, or look for its key with `streamdb ls`",
+            Self::Sealed { .. } => "append to another key, or put this value anew",
+            Self::Offset { .. } => {
+                "go on from the length that the stream has; bytes before it were acknowledged"
+            }
+            Self::Damaged { .. } => {
+                "seal it no more: go on under another key, and run `streamdb check` on the store"
+            }
+            Self::Write(error) => error.remedy(),
+        }
+    }
+}
+
+impl BatchError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::TooMany { .. } => "split it into batches of at most 1000 operations",
+            Self::Step { error, .. } | Self::Write(error) => error.remedy(),
+        }
+    }
 }
 
 impl OpenError {
@@ -184,6 +354,7 @@ impl ReadError {
             Self::DamagedIndex { .. } => {
                 "stop the server and run `streamdb check`; restore the store from a backup if it fails"
             }
+            Self::Gone { .. } => "look at what is under the key now and follow that",
             Self::Io { .. } => "check the store's disk and that this user may read it",
         }
     }
@@ -203,6 +374,14 @@ impl WriteError {
                 "split the value, or start the server with a larger --max-object"
             }
             Self::ContentType { .. } => "give a type and subtype in ASCII, for example audio/wav",
+            Self::Missing { .. } => "list what there is with `streamdb ls`",
+            Self::StillOpen { .. } => "seal the stream first, or rename it instead",
+            Self::User { .. } => {
+                "use lower-case letters, digits, - _ and . in names, and visible ASCII in texts"
+            }
+            Self::UserTooLarge { .. } => {
+                "keep to 32 notes and 4096 bytes, and put longer ones as values"
+            }
             Self::Full { .. } => "delete values or free space on that disk, then try again",
             Self::DamagedIndex { .. } => {
                 "stop the server and run `streamdb check`; restore the store from a backup if it fails"

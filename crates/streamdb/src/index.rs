@@ -13,6 +13,7 @@ use redb::{
     Database, Durability, ReadTransaction, StorageError, TableDefinition, WriteTransaction,
 };
 
+use crate::disk::Disk;
 use crate::error::is_full;
 
 /// Key -> record.
@@ -23,6 +24,13 @@ pub(crate) const SUFFIXES: TableDefinition<'_, &[u8], ()> = TableDefinition::new
 pub(crate) const VALUES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("values");
 /// Content file -> sums of its chunks. A file that is not named here is nobody's.
 pub(crate) const FILES: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("files");
+/// Content file of an open stream -> bytes acknowledged; what the file holds beyond is nobody's.
+pub(crate) const OPEN: TableDefinition<'_, &[u8; 16], u64> = TableDefinition::new("open");
+/// Content file of an open stream and number of a block -> sums of the block's chunks, so that an
+/// append rewrites the last block and not the sums of hours of sound.
+pub(crate) const SUMS: TableDefinition<'_, (&[u8; 16], u64), &[u8]> = TableDefinition::new("sums");
+/// Moment of expiry and key -> size of the value.
+pub(crate) const EXPIRES: TableDefinition<'_, (u64, &[u8]), u64> = TableDefinition::new("expires");
 /// Running numbers of the whole store.
 pub(crate) const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("counters");
 
@@ -51,6 +59,7 @@ pub(crate) enum Fault {
 pub(crate) struct Index {
     path: PathBuf,
     cache: usize,
+    disk: Disk,
     db: RwLock<Option<Database>>,
     health: AtomicU8,
 }
@@ -71,13 +80,7 @@ impl Index {
         }
         {
             let db = Database::builder().create_with_file_format_v3(true).create(&unfinished)?;
-            let txn = db.begin_write()?;
-            txn.open_table(OBJECTS)?;
-            txn.open_table(SUFFIXES)?;
-            txn.open_table(VALUES)?;
-            txn.open_table(FILES)?;
-            txn.open_table(COUNTERS)?;
-            txn.commit()?;
+            make_tables(&db)?;
         }
         std::fs::rename(&unfinished, path)?;
         if let Some(dir) = path.parent() {
@@ -87,11 +90,17 @@ impl Index {
     }
 
     /// Opens the index, repairing what an interrupted write left behind.
-    pub(crate) fn open(path: &Path, cache: usize) -> Result<Self, Fault> {
-        let db = open(path, cache)?;
+    pub(crate) fn open(path: &Path, cache: usize, disk: Disk) -> Result<Self, Fault> {
+        let db = open(path, cache, &disk)?;
+        // A store made before there were streams and expiry lacks their tables.
+        match db.begin_read()?.open_table(EXPIRES) {
+            Err(redb::TableError::TableDoesNotExist(_)) => make_tables(&db)?,
+            other => drop(other?),
+        }
         Ok(Self {
             path: path.to_owned(),
             cache,
+            disk,
             db: RwLock::new(Some(db)),
             health: AtomicU8::new(WELL),
         })
@@ -179,7 +188,7 @@ impl Index {
             if guard.is_none() || self.health.load(Ordering::Acquire) != WELL {
                 // The old handle holds the file's lock until it is dropped.
                 *guard = None;
-                *guard = Some(open(&self.path, self.cache)?);
+                *guard = Some(open(&self.path, self.cache, &self.disk)?);
                 self.health.store(WELL, Ordering::Release);
             }
         }
@@ -200,7 +209,28 @@ impl Index {
     }
 }
 
-fn open(path: &Path, cache: usize) -> Result<Database, Fault> {
+fn make_tables(db: &Database) -> Result<(), Fault> {
+    let txn = db.begin_write()?;
+    txn.open_table(OBJECTS)?;
+    txn.open_table(SUFFIXES)?;
+    txn.open_table(VALUES)?;
+    txn.open_table(FILES)?;
+    txn.open_table(COUNTERS)?;
+    txn.open_table(OPEN)?;
+    txn.open_table(SUMS)?;
+    txn.open_table(EXPIRES)?;
+    txn.commit()?;
+    Ok(())
+}
+
+fn open(path: &Path, cache: usize, disk: &Disk) -> Result<Database, Fault> {
+    #[cfg(not(test))]
+    let _ = disk;
+    #[cfg(test)]
+    if let Some(log) = &disk.log {
+        let backend = crate::disk::noted::Backend::open(path, log);
+        return Ok(Database::builder().set_cache_size(cache).create_with_backend(backend)?);
+    }
     Ok(Database::builder().set_cache_size(cache).open(path)?)
 }
 

@@ -18,10 +18,12 @@
 //! ```
 //!
 //! This file only names what is public. On the disk, under the store's directory: `index.redb` (the
-//! index), `blobs/` (values over 64 KiB), `staging/` (unfinished uploads), `lock` and `reserve`.
+//! index), `blobs/` (values over 64 KiB), `staging/` (unfinished uploads), `quarantine/` (what a repair took
+//! out), `lock` and `reserve`.
 
 mod checksum;
 mod content;
+mod disk;
 mod error;
 pub mod http;
 mod index;
@@ -31,10 +33,10 @@ mod space;
 mod store;
 
 pub use checksum::{Checksum, ChecksumError};
-pub use error::{OpenError, ReadError, WriteError};
+pub use error::{AppendError, BackupError, BatchError, OpenError, ReadError, WriteError};
 pub use key::{Key, KeyError};
 pub use record::Meta;
 pub use store::{
-    Check, Conditions, Counts, Entry, Object, ObjectReader, Options, Page, Problem, Put, Query,
-    Store, Stored, Tags, Upload,
+    Backup, Check, Conditions, Counts, Entry, Object, ObjectReader, Operation, Options, Page,
+    Problem, Put, Quarantined, Query, Repair, Store, Stored, Tags, Tail, Tailed, Transfer, Upload,
 };

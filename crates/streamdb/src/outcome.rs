@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use streamdb::{KeyError, OpenError, ReadError};
+use streamdb::{BackupError, KeyError, OpenError, ReadError};
 
 /// A verb that did not succeed.
 #[derive(Debug)]
@@ -74,6 +74,17 @@ impl From<OpenError> for Failure {
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         Self::new(Kind::No, error.to_string(), error.remedy())
+    }
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Self {
+        let kind = match error {
+            BackupError::Exists { .. } => Kind::Wrong,
+            BackupError::Read(_) => Kind::No,
+            _ => Kind::Lacking,
+        };
+        Self::new(kind, error.to_string(), error.remedy())
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! This is the layout on disk; a change to it needs a new `FORMAT` and code that still reads the old one.
 
+use std::collections::BTreeMap;
+
 use crate::content::ContentId;
 use crate::{Checksum, Key};
 
@@ -10,17 +12,24 @@ use crate::{Checksum, Key};
 pub struct Meta {
     /// Length of the value in bytes.
     pub size: u64,
-    /// SHA-256 of the value; also its entity tag over HTTP.
+    /// SHA-256 of the value; also its entity tag over HTTP. Of an open stream, that of the bytes
+    /// acknowledged so far.
     pub checksum: Checksum,
     /// Counts the writes of the whole store: a later write of any key has a higher number, and no
     /// number is given twice, also not after a key was deleted and put anew.
     pub version: u64,
     /// When the key was first put, in milliseconds since 1970-01-01 UTC.
     pub created: u64,
-    /// When the value was last put, in milliseconds since 1970-01-01 UTC.
+    /// When the value was last put or appended to, in milliseconds since 1970-01-01 UTC.
     pub modified: u64,
     /// What kind of data this is, as in the HTTP header of that name.
     pub content_type: String,
+    /// Whether this is a stream that still grows; see [`crate::Store::append`].
+    pub open: bool,
+    /// From when on the value is no longer there, in milliseconds since 1970-01-01 UTC.
+    pub expires: Option<u64>,
+    /// What its owner has noted about it; see [`crate::Put::user`].
+    pub user: BTreeMap<String, String>,
 }
 
 /// Where a value's bytes are.
@@ -32,6 +41,18 @@ pub(crate) enum Place {
     Table,
     /// In a content file beside the index.
     File(ContentId),
+    /// In a content file that is still being appended to.
+    Open(ContentId),
+}
+
+impl Place {
+    /// The content file, where there is one.
+    pub(crate) const fn file(&self) -> Option<ContentId> {
+        match self {
+            Self::File(id) | Self::Open(id) => Some(*id),
+            Self::Record(_) | Self::Table => None,
+        }
+    }
 }
 
 /// One entry of the index.
@@ -45,7 +66,9 @@ pub(crate) struct Record {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unreadable(pub(crate) &'static str);
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// As [`FORMAT`], without expiry and user metadata.
+const FORMAT_1: u8 = 1;
 const SEAL: usize = 8;
 
 impl Record {
@@ -57,6 +80,7 @@ impl Record {
             Place::Record(_) => 0,
             Place::Table => 1,
             Place::File(_) => 2,
+            Place::Open(_) => 3,
         });
         for number in [self.meta.size, self.meta.version, self.meta.created, self.meta.modified] {
             out.extend_from_slice(&number.to_le_bytes());
@@ -65,7 +89,16 @@ impl Record {
         // `store` admits content types of at most 255 bytes.
         out.push(kind.len().min(255) as u8);
         out.extend(kind.iter().take(255));
-        if let Place::File(id) = self.place {
+        out.extend_from_slice(&self.meta.expires.unwrap_or(NEVER).to_le_bytes());
+        // `store` admits far less metadata than these lengths can tell.
+        out.push(self.meta.user.len().min(255) as u8);
+        for (name, value) in self.meta.user.iter().take(255) {
+            for text in [name, value] {
+                out.extend_from_slice(&(text.len().min(0xffff) as u16).to_le_bytes());
+                out.extend(text.bytes().take(0xffff));
+            }
+        }
+        if let Some(id) = self.place.file() {
             out.extend_from_slice(&id.to_bytes());
         }
         let seal = seal(key, &out);
@@ -79,7 +112,7 @@ impl Record {
     pub(crate) fn decode(key: &Key, bytes: &[u8]) -> Result<Self, Unreadable> {
         let mut rest = bytes;
         let [format, place] = take::<2>(&mut rest)?;
-        if format != FORMAT {
+        if format != FORMAT && format != FORMAT_1 {
             return Err(Unreadable("its record has a format this program does not know"));
         }
         let [size, version, created, modified] =
@@ -88,8 +121,18 @@ impl Record {
         let [kind_len] = take::<1>(&mut rest)?;
         let (kind, after) = rest.split_at_checked(kind_len.into()).ok_or(CUT)?;
         rest = after;
+        let mut expires = None;
+        let mut user = BTreeMap::new();
+        if format != FORMAT_1 {
+            expires = Some(number(&mut rest)?).filter(|at| *at != NEVER);
+            let [count] = take::<1>(&mut rest)?;
+            for _ in 0..count {
+                let name = short_text(&mut rest)?;
+                user.insert(name, short_text(&mut rest)?);
+            }
+        }
         let file = match place {
-            2 => Some(ContentId::from_bytes(take::<16>(&mut rest)?)),
+            2 | 3 => Some(ContentId::from_bytes(take::<16>(&mut rest)?)),
             _ => None,
         };
         let sealed = bytes.get(..bytes.len() - rest.len()).ok_or(CUT)?;
@@ -99,16 +142,22 @@ impl Record {
         let place = match (place, file) {
             (0, _) => Place::Record(rest.to_vec()),
             (1, _) => Place::Table,
-            (_, Some(id)) => Place::File(id),
+            (2, Some(id)) => Place::File(id),
+            (3, Some(id)) => Place::Open(id),
             _ => {
                 return Err(Unreadable("its record names a place this program does not know"));
             }
         };
         let content_type = String::from_utf8(kind.to_vec())
             .map_err(|_| Unreadable("the content type in its record is not text"))?;
-        Ok(Self { meta: Meta { size, checksum, version, created, modified, content_type }, place })
+        let open = matches!(place, Place::Open(_));
+        let meta =
+            Meta { size, checksum, version, created, modified, content_type, open, expires, user };
+        Ok(Self { meta, place })
     }
 }
+
+const NEVER: u64 = u64::MAX;
 
 const CUT: Unreadable = Unreadable("its record is cut short");
 
@@ -138,6 +187,14 @@ fn number(rest: &mut &[u8]) -> Result<u64, Unreadable> {
     take::<8>(rest).map(u64::from_le_bytes)
 }
 
+fn short_text(rest: &mut &[u8]) -> Result<String, Unreadable> {
+    let length = u16::from_le_bytes(take::<2>(rest)?);
+    let (text, after) = rest.split_at_checked(length.into()).ok_or(CUT)?;
+    *rest = after;
+    String::from_utf8(text.to_vec())
+        .map_err(|_| Unreadable("the metadata in its record is not text"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +208,9 @@ mod tests {
                 created: 1,
                 modified: 2,
                 content_type: "audio/wav".into(),
+                open: matches!(place, Place::Open(_)),
+                expires: Some(9),
+                user: [("take".into(), "3".into())].into(),
             },
             place,
         }
@@ -164,10 +224,30 @@ mod tests {
             Place::Record(Vec::new()),
             Place::Table,
             Place::File(ContentId::from_bytes([9; 16])),
+            Place::Open(ContentId::from_bytes([9; 16])),
         ] {
             let record = record(place);
             assert_eq!(Record::decode(&key, &record.encode(&key)), Ok(record));
         }
+    }
+
+    /// A store written before values could expire is read as it stands.
+    #[test]
+    fn a_record_of_the_first_format_is_still_read() {
+        let key = Key::new("k").unwrap();
+        let mut old = vec![1, 0];
+        for number in [3_u64, 7, 1, 2] {
+            old.extend_from_slice(&number.to_le_bytes());
+        }
+        old.extend_from_slice(Checksum::of(b"abc").as_bytes());
+        old.push(3);
+        old.extend_from_slice(b"a/b");
+        let seal = seal(&key, &old);
+        old.extend_from_slice(&seal);
+        old.extend_from_slice(b"abc");
+        let read = Record::decode(&key, &old).unwrap();
+        assert_eq!((read.place, read.meta.size), (Place::Record(b"abc".to_vec()), 3));
+        assert_eq!((read.meta.expires, read.meta.user.len()), (None, 0));
     }
 
     #[test]

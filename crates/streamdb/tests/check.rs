@@ -51,6 +51,37 @@ fn a_flipped_byte_is_told_and_not_served() {
     assert_eq!(server.get("small"), Some(bytes(100, 1)));
 }
 
+/// What is damaged is set aside, and nothing of it is thrown away.
+#[test]
+fn repair_sets_the_damaged_aside_and_keeps_the_rest() {
+    let (dir, server) = fresh();
+    let data = dir.path().join("store");
+    server.put("large", &bytes(300_000, 1));
+    assert_eq!(server.stop(), Some(0));
+    let blob = blobs(&data).remove(0);
+    let mut content = std::fs::read(&blob).unwrap();
+    content[7] ^= 1;
+    std::fs::write(&blob, &content).unwrap();
+    let server = Server::start(&data);
+    server.put("small", b"small");
+    server.put("other", &bytes(100_000, 2));
+    assert_eq!(server.stop(), Some(0));
+
+    let repaired = check(&data, &["--repair", "--json"]);
+    expect(&repaired, 0);
+    let told: serde_json::Value = serde_json::from_str(&text(&repaired)).unwrap();
+    assert_eq!((&told["whole"], &told["quarantined"][0]["key"]), (&false.into(), &"large".into()));
+    let aside = PathBuf::from(told["quarantined"][0]["path"].as_str().unwrap());
+    assert!(aside.starts_with(data.join("quarantine")));
+    assert_eq!(std::fs::read(aside.join("content")).unwrap(), content);
+    assert_eq!(std::fs::read(aside.join("key")).unwrap(), b"large");
+    expect(&check(&data, &[]), 0);
+    assert_eq!(blobs(&data).len(), 1);
+    let server = Server::start(&data);
+    assert_eq!(server.get("large"), None);
+    assert_eq!(server.get("other"), Some(bytes(100_000, 2)));
+}
+
 #[test]
 fn a_held_store_and_a_missing_one_are_told() {
     let (dir, _server) = fresh();

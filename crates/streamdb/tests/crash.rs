@@ -55,6 +55,44 @@ fn write_until_killed(
     }
 }
 
+/// A stream that a writer appends to from one life of the server to the next.
+#[derive(Default)]
+struct Stream {
+    acknowledged: Vec<u8>,
+    under_way: Vec<u8>,
+}
+
+const STREAM: &str = "z-stream";
+
+fn append_until_killed(server: &Server, stream: &mut Stream, cycle: u64) {
+    for step in 0.. {
+        let seed = cycle << 32 | 9 << 24 | step;
+        let piece = bytes([1, 700, 30_000, 65_536][(seed % 4) as usize], seed);
+        let request = server::agent().post(format!("{}?append", server.object(STREAM)));
+        let request = request.header("streamdb-offset", stream.acknowledged.len().to_string());
+        stream.under_way.clone_from(&piece);
+        match request.send(&piece[..]).map(|answer| answer.status().as_u16()) {
+            Ok(200 | 201) => {
+                stream.acknowledged.extend(piece);
+                stream.under_way.clear();
+            }
+            Ok(other) => panic!("append: status {other}"),
+            Err(_) => return,
+        }
+    }
+}
+
+fn verify_stream(server: &Server, stream: &mut Stream) {
+    let got = server.get(STREAM).unwrap_or_default();
+    let rest = got.strip_prefix(stream.acknowledged.as_slice());
+    let rest = rest.unwrap_or_else(|| {
+        panic!("{} bytes were acknowledged, {} are there", stream.acknowledged.len(), got.len())
+    });
+    assert!(rest.is_empty() || rest == stream.under_way, "{} torn bytes", rest.len());
+    stream.acknowledged = got;
+    stream.under_way.clear();
+}
+
 #[test]
 fn nothing_acknowledged_is_lost_and_no_value_is_torn() {
     let cycles: u64 = std::env::var("STREAMDB_CRASH_CYCLES")
@@ -64,15 +102,19 @@ fn nothing_acknowledged_is_lost_and_no_value_is_torn() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("store");
     let slots = Mutex::new(BTreeMap::<String, Slot>::new());
+    let mut stream = Stream::default();
     let mut acknowledged = 0;
     for cycle in 0..cycles {
         let mut server = Server::start(&data);
         verify(&server, &mut slots.lock().unwrap());
+        verify_stream(&server, &mut stream);
         let shared = &server;
         // Kills fall at other moments of the work each time.
         let pause = Duration::from_millis(40 + cycle * 37 % 260);
         let pid = shared.pid();
         std::thread::scope(|scope| {
+            let stream = &mut stream;
+            scope.spawn(move || append_until_killed(shared, stream, cycle));
             for writer in 0..3 {
                 let slots = &slots;
                 scope.spawn(move || write_until_killed(shared, slots, writer, cycle));
@@ -88,6 +130,9 @@ fn nothing_acknowledged_is_lost_and_no_value_is_torn() {
     let server = Server::start(&data);
     let mut slots = slots.into_inner().unwrap();
     verify(&server, &mut slots);
+    verify_stream(&server, &mut stream);
+    assert!(!stream.acknowledged.is_empty(), "nothing was ever appended");
+    assert_eq!(server.delete(STREAM), Some(204));
     let listed = String::from_utf8(server.run(&["ls"]).stdout).unwrap();
     let want: Vec<_> = slots
         .iter()
@@ -108,7 +153,11 @@ fn nothing_acknowledged_is_lost_and_no_value_is_torn() {
         .sum();
     assert_eq!(files, large, "a content file for each large value and no other");
     assert_eq!(std::fs::read_dir(data.join("staging")).unwrap().count(), 0);
-    println!("{cycles} kills, {} keys verified after each", slots.len());
+    println!(
+        "{cycles} kills, {} keys and a stream of {} bytes verified",
+        slots.len(),
+        stream.acknowledged.len()
+    );
 }
 
 fn verify(server: &Server, slots: &mut BTreeMap<String, Slot>) {

@@ -142,7 +142,8 @@ async fn keys_are_taken_as_they_are() {
         door.put(uri, b"x").await.refused(400);
     }
     door.get("/v2", &[]).await.refused(404);
-    door.ask("POST /v1/objects/a", &[], "x").await.refused(405);
+    door.ask("POST /v1/objects/a", &[], "x").await.refused(400);
+    door.ask("PATCH /v1/objects/a", &[], "x").await.refused(405);
 }
 
 #[tokio::test]
@@ -312,4 +313,38 @@ async fn a_name_that_only_points_here_is_refused_where_there_is_no_token() {
     rebound.refused(403);
     let local = door.get("/v1/objects", &[("host", "localhost:8080")]).await;
     assert_eq!(local.status(), 200);
+}
+
+#[tokio::test]
+async fn batches_usage_metadata_and_expiry() {
+    let door = Door::open();
+    let headers = [("streamdb-meta-bpm", "120"), ("streamdb-ttl", "3600")];
+    let put = door.ask("PUT /v1/objects/a/1", &headers, "one").await;
+    assert_eq!(put.status(), 201);
+    assert_eq!(put.json()["user"]["bpm"], "120");
+    let get = door.get("/v1/objects/a/1", &[]).await;
+    assert_eq!(get.header(HeaderName::from_static("streamdb-meta-bpm")), "120");
+    assert!(!get.header(HeaderName::from_static("streamdb-expires")).is_empty());
+    let past = [("streamdb-expires", "1000")];
+    assert_eq!(door.ask("PUT /v1/objects/gone", &past, "x").await.status(), 201);
+    door.get("/v1/objects/gone", &[]).await.refused(404);
+    for headers in [[("streamdb-meta-A", "\u{e9}")], [("streamdb-ttl", "soon")]] {
+        door.ask("PUT /v1/objects/x", &headers, "x").await.refused(400);
+    }
+    let batch = r#"{"operations": [
+        {"op": "put", "key": "a/2", "text": "two", "content_type": "text/plain"},
+        {"op": "copy", "from": "a/1", "to": "b"},
+        {"op": "rename", "from": "a/1", "to": "a/3", "if_absent": true},
+        {"op": "delete", "key": "none"}]}"#;
+    let done = door.ask("POST /v1/batch", &[], batch).await;
+    assert_eq!(done.status(), 200);
+    assert_eq!(done.json()["done"][2]["key"], "a/3");
+    assert_eq!(done.json()["done"][3], serde_json::Value::Null);
+    let again = door.ask("POST /v1/batch", &[], batch).await;
+    again.refused(404);
+    let usage = door.get("/v1/usage?prefix=a/", &[]).await.json();
+    assert_eq!((&usage["keys"], &usage["bytes"]), (&2.into(), &6.into()));
+    for wrong in ["", "{}", r#"{"operations": [{"op": "burn", "key": "k"}]}"#] {
+        door.ask("POST /v1/batch", &[], wrong).await.refused(400);
+    }
 }

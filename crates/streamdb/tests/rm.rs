@@ -20,4 +20,8 @@ fn values_are_deleted_and_a_missing_one_is_told() {
     let same = Checksum::of(b"c").to_string();
     expect(&server.run(&["rm", "c", "--if-match", &same]), 0);
     expect(&server.run(&["rm"]), 2);
+    server.put("d", b"d");
+    let told = server.run(&["rm", "d", "--json"]);
+    let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!((&told["schema"], &told["deleted"][0]), (&"streamdb.rm/1".into(), &"d".into()));
 }

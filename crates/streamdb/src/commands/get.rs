@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use sha2::{Digest, Sha256};
 use streamdb::{Checksum, Key};
+use ureq::BodyReader;
 
-use crate::client::Server;
+use crate::client::{Client, Server};
 use crate::outcome::{Failure, Kind};
 
 /// Write a value to a file or to the standard output
@@ -28,17 +29,10 @@ pub(crate) struct Get {
 impl Get {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let client = self.server.client()?;
-        let response = client.send("GET", &client.object(&self.key), &[], None)?;
-        let tag = response.headers().get("etag").and_then(|tag| {
-            let tag = tag.to_str().ok()?;
-            tag.trim_matches('"').parse::<Checksum>().ok()
-        });
-        let mut body = response.into_body().into_reader();
         let Some(path) = &self.output else {
-            let mut out = io::stdout().lock();
-            self.copy(&mut body, tag, &mut out)?;
-            return out.flush().map_err(|error| Failure::output(&error));
+            return to_output(&client, &self.key);
         };
+        let (mut body, tag) = open(&client, &self.key)?;
         let mut part = path.as_os_str().to_owned();
         part.push(format!(".part-{}", std::process::id()));
         let part = PathBuf::from(part);
@@ -64,41 +58,58 @@ impl Get {
             )
         };
         let mut file = File::create(part).map_err(failed)?;
-        self.copy(body, tag, &mut file)?;
+        copy(&self.key, body, tag, &mut file)?;
         file.sync_all().map_err(failed)?;
         fs::rename(part, path).map_err(failed)
     }
+}
 
-    fn copy(
-        &self,
-        body: &mut dyn Read,
-        tag: Option<Checksum>,
-        out: &mut dyn Write,
-    ) -> Result<(), Failure> {
-        let broken = |why: String| {
-            Failure::new(
-                Kind::No,
-                format!("the value of {:?} did not come whole: {why}", self.key),
-                "get it again; if it stays so, run `streamdb check` where the store is",
-            )
+/// Writes a value to the standard output.
+pub(super) fn to_output(client: &Client, key: &Key) -> Result<(), Failure> {
+    let (mut body, tag) = open(client, key)?;
+    let mut out = io::stdout().lock();
+    copy(key, &mut body, tag, &mut out)?;
+    out.flush().map_err(|error| Failure::output(&error))
+}
+
+fn open(client: &Client, key: &Key) -> Result<(BodyReader<'static>, Option<Checksum>), Failure> {
+    let response = client.send("GET", &client.object(key), &[], None)?;
+    let tag = response.headers().get("etag").and_then(|tag| {
+        let tag = tag.to_str().ok()?;
+        tag.trim_matches('"').parse::<Checksum>().ok()
+    });
+    Ok((response.into_body().into_reader(), tag))
+}
+
+fn copy(
+    key: &Key,
+    body: &mut dyn Read,
+    tag: Option<Checksum>,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let broken = |why: String| {
+        Failure::new(
+            Kind::No,
+            format!("the value of {:?} did not come whole: {why}", key),
+            "get it again; if it stays so, run `streamdb check` where the store is",
+        )
+    };
+    let mut checksum = Sha256::new();
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        let count = match body.read(&mut piece) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(broken(error.to_string())),
         };
-        let mut checksum = Sha256::new();
-        let mut piece = vec![0; 64 * 1024];
-        loop {
-            let count = match body.read(&mut piece) {
-                Ok(0) => break,
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(broken(error.to_string())),
-            };
-            let got = piece.get(..count).unwrap_or_default();
-            checksum.update(got);
-            out.write_all(got).map_err(|error| Failure::output(&error))?;
-        }
-        let checksum = Checksum::from_bytes(checksum.finalize().into());
-        if tag.is_some_and(|tag| tag != checksum) {
-            return Err(broken("its checksum differs".to_owned()));
-        }
-        Ok(())
+        let got = piece.get(..count).unwrap_or_default();
+        checksum.update(got);
+        out.write_all(got).map_err(|error| Failure::output(&error))?;
     }
+    let checksum = Checksum::from_bytes(checksum.finalize().into());
+    if tag.is_some_and(|tag| tag != checksum) {
+        return Err(broken("its checksum differs".to_owned()));
+    }
+    Ok(())
 }

@@ -1,12 +1,17 @@
 //! The verbs, one file each; this one only names them and passes control on.
 
+mod append;
+mod backup;
+mod cat;
 mod check;
+mod cp;
 mod get;
 mod ls;
 mod put;
 mod rm;
 mod serve;
 mod stat;
+mod tail;
 
 use std::io::Write;
 
@@ -33,7 +38,14 @@ enum Verb {
     Ls(ls::Ls),
     Rm(rm::Rm),
     Stat(stat::Stat),
+    Cat(cat::Cat),
+    Append(append::Append),
+    Tail(tail::Tail),
+    Cp(cp::Cp),
+    Mv(cp::Mv),
     Check(check::Check),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -44,7 +56,14 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Ls(ls) => ls.run(),
         Verb::Rm(rm) => rm.run(),
         Verb::Stat(stat) => stat.run(),
+        Verb::Cat(cat) => cat.run(),
+        Verb::Append(append) => append.run(),
+        Verb::Tail(tail) => tail.run(),
+        Verb::Cp(cp) => cp.run(),
+        Verb::Mv(mv) => mv.run(),
         Verb::Check(check) => check.run(),
+        Verb::Backup(backup) => backup.run(),
+        Verb::Restore(restore) => restore.run(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::Value;
@@ -27,6 +27,12 @@ pub(crate) struct Put {
     /// What kind of data it is, for example audio/wav
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
+    /// Seconds after which the value is no longer there
+    #[arg(long, value_name = "SECONDS")]
+    ttl: Option<u64>,
+    /// A note to keep with the value, as NAME=TEXT; may be given several times
+    #[arg(long = "meta", value_name = "NAME=TEXT", value_parser = note)]
+    meta: Vec<(String, String)>,
     /// Only if there is no value under the key yet
     #[arg(long, conflicts_with = "if_match")]
     if_absent: bool,
@@ -41,7 +47,7 @@ pub(crate) struct Put {
 impl Put {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let client = self.server.client()?;
-        let mut source = Summed { from: self.source()?, checksum: Sha256::new() };
+        let mut source = Summed { from: source(self.file.as_deref())?, checksum: Sha256::new() };
         let tag = self.if_match.map(|checksum| format!("\"{checksum}\""));
         // A server that refuses says so before the value has been sent.
         let mut headers = vec![("expect", "100-continue")];
@@ -49,6 +55,9 @@ impl Put {
         headers.extend(kind.map(|kind| ("content-type", kind)));
         headers.extend(tag.as_deref().map(|tag| ("if-match", tag)));
         headers.extend(self.if_absent.then_some(("if-none-match", "*")));
+        let ttl = self.ttl.map(|ttl| ttl.to_string());
+        headers.extend(ttl.as_deref().map(|ttl| ("streamdb-ttl", ttl)));
+        headers.extend(self.meta.iter().map(|(name, text)| (name.as_str(), text.as_str())));
         let uri = client.object(&self.key);
         let mut response = client.send("PUT", &uri, &headers, Some(&mut source))?;
         let text =
@@ -71,24 +80,30 @@ impl Put {
             print(sent)
         }
     }
+}
 
-    fn source(&self) -> Result<Box<dyn Read>, Failure> {
-        let Some(path) = self.file.as_ref().filter(|path| path.as_os_str() != "-") else {
-            return Ok(Box::new(io::stdin().lock()));
-        };
-        match File::open(path) {
-            Ok(file) if !file.metadata().is_ok_and(|meta| meta.is_dir()) => Ok(Box::new(file)),
-            Ok(_) => Err(Failure::new(
-                Kind::Wrong,
-                format!("{} is a directory", path.display()),
-                "put its files one by one",
-            )),
-            Err(error) => Err(Failure::new(
-                Kind::Wrong,
-                format!("could not open {}: {error}", path.display()),
-                "give a file that can be read, or - for the standard input",
-            )),
-        }
+fn note(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("give it as NAME=TEXT")?;
+    Ok((format!("streamdb-meta-{name}"), value.to_owned()))
+}
+
+/// Opens what is to be sent: a file, or the standard input.
+pub(super) fn source(path: Option<&Path>) -> Result<Box<dyn Read>, Failure> {
+    let Some(path) = path.filter(|path| path.as_os_str() != "-") else {
+        return Ok(Box::new(io::stdin().lock()));
+    };
+    match File::open(path) {
+        Ok(file) if !file.metadata().is_ok_and(|meta| meta.is_dir()) => Ok(Box::new(file)),
+        Ok(_) => Err(Failure::new(
+            Kind::Wrong,
+            format!("{} is a directory", path.display()),
+            "put its files one by one",
+        )),
+        Err(error) => Err(Failure::new(
+            Kind::Wrong,
+            format!("could not open {}: {error}", path.display()),
+            "give a file that can be read, or - for the standard input",
+        )),
     }
 }
 

@@ -1,8 +1,10 @@
 //! `streamdb rm`: deletes values.
 
 use clap::Args;
+use serde_json::json;
 use streamdb::{Checksum, Key};
 
+use super::print;
 use crate::client::Server;
 use crate::outcome::Failure;
 
@@ -17,6 +19,9 @@ pub(crate) struct Rm {
     /// Only if the value still has this SHA-256
     #[arg(long, value_name = "SHA256")]
     if_match: Option<Checksum>,
+    /// Print what was deleted as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 impl Rm {
@@ -27,6 +32,10 @@ impl Rm {
         headers.extend(tag.as_deref().map(|tag| ("if-match", tag)));
         for key in &self.keys {
             client.send("DELETE", &client.object(key), &headers, None)?;
+        }
+        if self.json {
+            let keys: Vec<_> = self.keys.iter().map(Key::as_str).collect();
+            print(json!({ "schema": "streamdb.rm/1", "deleted": keys }))?;
         }
         Ok(())
     }

@@ -126,15 +126,27 @@ impl Serve {
         let end = end().map_err(lacking)?;
         let listener = TcpListener::bind(self.listen).await.map_err(lacking)?;
         let address = listener.local_addr().map_err(lacking)?;
+        let sweeper = tokio::spawn(sweep(store.clone()));
         let app = http::app_with(store, settings);
         print(format_args!("listening on http://{address}"))?;
         // Without a service manager there is nobody to notify, and that is no failure.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         let all_done = http::serve(listener, app, &limits, end).await;
+        sweeper.abort();
         if !all_done {
             print("ended although requests were still under way")?;
         }
         Ok(())
+    }
+}
+
+/// Frees the space of values that have expired, which nobody sees any more, now and then.
+async fn sweep(store: Store) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let store = store.clone();
+        // What fails now is tried again at the next turn.
+        let _ = tokio::task::spawn_blocking(move || store.sweep_expired()).await;
     }
 }
 

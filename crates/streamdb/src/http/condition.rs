@@ -7,10 +7,19 @@ use crate::{Checksum, Conditions, Tags};
 
 /// Reads the conditions of a request.
 pub(super) fn conditions(headers: &HeaderMap) -> Result<Conditions, Refusal> {
+    conditions_named(headers, &header::IF_MATCH, Some(&header::IF_NONE_MATCH))
+}
+
+/// Reads conditions from headers of other names.
+pub(super) fn conditions_named(
+    headers: &HeaderMap,
+    matches: &HeaderName,
+    differs: Option<&HeaderName>,
+) -> Result<Conditions, Refusal> {
     Ok(Conditions {
         // A weak tag never satisfies If-Match (RFC 9110, 13.1.1).
-        matches: tags(headers, &header::IF_MATCH, false)?,
-        differs: tags(headers, &header::IF_NONE_MATCH, true)?,
+        matches: tags(headers, matches, false)?,
+        differs: differs.map(|name| tags(headers, name, true)).transpose()?.flatten(),
     })
 }
 

@@ -51,7 +51,7 @@ pub(super) async fn list(State(door): State<Door>, uri: Uri) -> Result<Json<Valu
 
 /// A key and its facts as the door writes them.
 pub(super) fn entry(entry: &Entry) -> Value {
-    json!({
+    let mut told = json!({
         "key": entry.key.as_str(),
         "size": entry.meta.size,
         "checksum": entry.meta.checksum,
@@ -59,5 +59,18 @@ pub(super) fn entry(entry: &Entry) -> Value {
         "created": entry.meta.created,
         "modified": entry.meta.modified,
         "content_type": entry.meta.content_type,
-    })
+    });
+    // Only where there is something to tell: most values have none of these.
+    if let Some(fields) = told.as_object_mut() {
+        if entry.meta.open {
+            fields.insert("open".to_owned(), true.into());
+        }
+        if let Some(at) = entry.meta.expires {
+            fields.insert("expires".to_owned(), at.into());
+        }
+        if !entry.meta.user.is_empty() {
+            fields.insert("user".to_owned(), json!(entry.meta.user));
+        }
+    }
+    told
 }

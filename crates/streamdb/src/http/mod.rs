@@ -4,6 +4,8 @@
 //! a socket. Nothing here decides anything about values: that is the store's.
 
 mod access;
+mod backup;
+mod batch;
 mod blocking;
 mod condition;
 mod health;
@@ -12,6 +14,7 @@ mod object;
 mod range;
 mod reply;
 mod serve;
+mod stream;
 mod upload;
 
 use std::fmt;
@@ -78,8 +81,15 @@ pub fn app_with(store: Store, settings: Settings) -> Router {
         .route("/v1/objects/", get(listing::list))
         .route(
             "/v1/objects/{*key}",
-            get(object::get).head(object::head).put(upload::put).delete(object::delete),
+            get(object::get)
+                .head(object::head)
+                .put(upload::put)
+                .delete(object::delete)
+                .post(stream::post),
         )
+        .route("/v1/batch", axum::routing::post(batch::batch))
+        .route("/v1/usage", get(batch::usage))
+        .route("/v1/backup", get(backup::backup))
         .layer(axum::middleware::from_fn_with_state(access, access::admit));
     Router::new()
         .merge(objects)
@@ -104,6 +114,6 @@ async fn no_such_method() -> reply::Refusal {
     reply::Refusal::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "this address does not know that method",
-        "use PUT, GET, HEAD or DELETE on /v1/objects/KEY, and GET elsewhere",
+        "use PUT, GET, HEAD, DELETE or POST on /v1/objects/KEY, POST on /v1/batch, and GET elsewhere",
     )
 }

@@ -24,6 +24,13 @@ pub(super) const VERSION: HeaderName = HeaderName::from_static("streamdb-version
 pub(super) const CREATED: HeaderName = HeaderName::from_static("streamdb-created");
 pub(super) const MODIFIED: HeaderName = HeaderName::from_static("streamdb-modified");
 
+/// From when on the value is no longer there, in milliseconds since 1970.
+pub(super) const EXPIRES: HeaderName = HeaderName::from_static("streamdb-expires");
+/// Seconds from now after which the value is no longer there.
+pub(super) const TTL: HeaderName = HeaderName::from_static("streamdb-ttl");
+/// What the names of headers with the owner's notes begin with.
+pub(super) const USER: &str = "streamdb-meta-";
+
 impl Door {
     /// Tells the operator what is this side's fault.
     pub(super) fn tell(&self, refusal: &Refusal) {
@@ -47,6 +54,11 @@ pub(super) async fn get(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let key = key(&uri)?;
+    match super::stream::asked(&uri)? {
+        super::stream::Asked::Tail(from) => return super::stream::tail(door, key, from).await,
+        super::stream::Asked::Events => return super::stream::events(door, key).await,
+        _ => {}
+    }
     let wanted = conditions(&headers)?;
     let (store, of) = (door.store.clone(), key.clone());
     let object =
@@ -160,6 +172,18 @@ pub(super) fn facts(meta: &Meta) -> HeaderMap {
     headers.insert(VERSION, meta.version.into());
     headers.insert(CREATED, meta.created.into());
     headers.insert(MODIFIED, meta.modified.into());
+    if meta.open {
+        headers.insert(super::stream::OPEN, HeaderValue::from_static("true"));
+    }
+    if let Some(at) = meta.expires {
+        headers.insert(EXPIRES, at.into());
+    }
+    for (name, value) in &meta.user {
+        let name = HeaderName::try_from(format!("{USER}{name}"));
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(value)) {
+            headers.insert(name, value);
+        }
+    }
     // What people store must not run as a page of this server, nor be guessed to be one.
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));

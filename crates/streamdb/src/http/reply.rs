@@ -3,7 +3,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 
-use crate::{KeyError, ReadError, WriteError};
+use crate::{AppendError, BatchError, KeyError, ReadError, WriteError};
 
 /// An answer that is not what was asked for.
 #[derive(Debug)]
@@ -71,7 +71,11 @@ impl From<KeyError> for Refusal {
 
 impl From<ReadError> for Refusal {
     fn from(error: ReadError) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), error.remedy())
+        let status = match &error {
+            ReadError::Gone { .. } => StatusCode::GONE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string(), error.remedy())
     }
 }
 
@@ -80,12 +84,44 @@ impl From<WriteError> for Refusal {
         let status = match &error {
             WriteError::Condition { .. } => StatusCode::PRECONDITION_FAILED,
             WriteError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            WriteError::ContentType { .. } => StatusCode::BAD_REQUEST,
+            WriteError::ContentType { .. }
+            | WriteError::User { .. }
+            | WriteError::UserTooLarge { .. } => StatusCode::BAD_REQUEST,
+            WriteError::Missing { .. } => StatusCode::NOT_FOUND,
+            WriteError::StillOpen { .. } => StatusCode::CONFLICT,
             WriteError::Full { .. } => StatusCode::INSUFFICIENT_STORAGE,
             WriteError::DamagedIndex { .. } | WriteError::Io { .. } => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         };
         Self::new(status, error.to_string(), error.remedy())
+    }
+}
+
+impl From<AppendError> for Refusal {
+    fn from(error: AppendError) -> Self {
+        let (text, remedy) = (error.to_string(), error.remedy());
+        match error {
+            AppendError::Missing { .. } => Self::new(StatusCode::NOT_FOUND, text, remedy),
+            AppendError::Sealed { .. } => Self::new(StatusCode::CONFLICT, text, remedy),
+            AppendError::Offset { size, .. } => {
+                Self::new(StatusCode::CONFLICT, text, remedy).with(super::stream::SIZE, size.into())
+            }
+            AppendError::Damaged { .. } => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, text, remedy)
+            }
+            AppendError::Write(error) => error.into(),
+        }
+    }
+}
+
+impl From<BatchError> for Refusal {
+    fn from(error: BatchError) -> Self {
+        let (text, remedy) = (error.to_string(), error.remedy());
+        match error {
+            BatchError::TooMany { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, text, remedy),
+            BatchError::Step { error, .. } => Self::new(Self::from(error).status, text, remedy),
+            BatchError::Write(error) => error.into(),
+        }
     }
 }

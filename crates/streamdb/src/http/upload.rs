@@ -1,33 +1,47 @@
 //! Putting a value: the body goes to the store as it comes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Json, Response};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 
 use super::Door;
 use super::blocking::blocking;
-use super::condition::conditions;
-use super::object::{facts, key};
+use super::condition::{conditions, conditions_named};
+use super::object::{EXPIRES, TTL, USER, facts, key};
 use super::reply::Refusal;
-use crate::{Entry, Put, Upload, WriteError};
+use crate::{Entry, Key, Meta, Put, Transfer, Upload, WriteError};
+
+/// Stores a copy of the value under this key, percent-encoded, instead of a body.
+pub(super) const COPY_FROM: HeaderName = HeaderName::from_static("streamdb-copy-from");
+/// Moves the value under this key, percent-encoded, instead of storing a body.
+pub(super) const RENAME_FROM: HeaderName = HeaderName::from_static("streamdb-rename-from");
+/// As If-Match, of the value that is copied or moved.
+pub(super) const SOURCE_IF_MATCH: HeaderName = HeaderName::from_static("streamdb-source-if-match");
 
 /// Bytes gathered before they are written, so that small network pieces do not each cost a hop to
 /// a blocking thread.
 const GATHERED: usize = 256 * 1024;
 
+/// The most bytes taken in of a body that has been refused.
+const DRAINED: usize = 8 << 20;
+
 pub(super) async fn put(
     State(door): State<Door>,
     uri: Uri,
     headers: HeaderMap,
-    body: Body,
+    mut body: Body,
 ) -> Result<Response, Refusal> {
     let key = key(&uri)?;
-    let put = Put { content_type: content_type(&headers)?, conditions: conditions(&headers)? };
+    if let Some(from) = headers.get(&COPY_FROM).or_else(|| headers.get(&RENAME_FROM)) {
+        return transfer(door, key, from, &headers).await;
+    }
+    let put = Put { conditions: conditions(&headers)?, ..given(&headers, door.store.now())? };
     put.check()?;
     check_length(&door, &headers)?;
     if !put.conditions.is_none() {
@@ -37,7 +51,11 @@ pub(super) async fn put(
             blocking(move || store.stat(&of)).await.inspect_err(|refusal| door.tell(refusal))?;
         wanted.check(&key, there.as_ref())?;
     }
-    let (upload, rest) = receive(&door, body).await?;
+    let received = receive(&door, &mut body).await;
+    if received.is_err() {
+        drain(&mut body).await;
+    }
+    let (upload, rest) = received?;
     let turn = door.commits.acquire().await;
     let of = key.clone();
     let stored = blocking(move || write_all(upload, rest)?.commit(&of, &put))
@@ -45,12 +63,68 @@ pub(super) async fn put(
         .inspect_err(|refusal| door.tell(refusal))?;
     drop(turn);
     let status = if stored.replaced { StatusCode::OK } else { StatusCode::CREATED };
-    let mut told = facts(&stored.meta);
+    let told = stored_headers(&stored.meta);
+    let entry = Entry { key, meta: stored.meta };
+    Ok((status, told, Json(super::listing::entry(&entry))).into_response())
+}
+
+/// Stores under a key what another key holds: as a copy, or by moving it.
+async fn transfer(
+    door: Door,
+    to: Key,
+    from: &HeaderValue,
+    headers: &HeaderMap,
+) -> Result<Response, Refusal> {
+    let decoded: Vec<u8> = percent_encoding::percent_decode(from.as_bytes()).collect();
+    let mut transfer = Transfer::new(Key::from_bytes(&decoded)?, to.clone());
+    transfer.target = conditions(headers)?;
+    transfer.source = conditions_named(headers, &SOURCE_IF_MATCH, None)?;
+    let moves = headers.contains_key(&RENAME_FROM);
+    let store = door.store.clone();
+    let _turn = door.commits.acquire().await;
+    let stored =
+        blocking(move || if moves { store.rename(&transfer) } else { store.copy(&transfer) })
+            .await
+            .inspect_err(|refusal| door.tell(refusal))?;
+    let status = if stored.replaced { StatusCode::OK } else { StatusCode::CREATED };
+    let told = stored_headers(&stored.meta);
+    let entry = Entry { key: to, meta: stored.meta };
+    Ok((status, told, Json(super::listing::entry(&entry))).into_response())
+}
+
+/// The headers of an answer about a value that was stored.
+pub(super) fn stored_headers(meta: &Meta) -> HeaderMap {
+    let mut told = facts(meta);
     // These belong to the value, and the body of this answer is not the value.
     told.remove(header::CONTENT_TYPE);
     told.remove(header::ACCEPT_RANGES);
-    let entry = Entry { key, meta: stored.meta };
-    Ok((status, told, Json(super::listing::entry(&entry))).into_response())
+    told
+}
+
+/// What the headers tell about the value that is sent.
+pub(super) fn given(headers: &HeaderMap, now: u64) -> Result<Put, Refusal> {
+    let mut user = BTreeMap::new();
+    for (name, value) in headers {
+        let Some(name) = name.as_str().strip_prefix(USER) else { continue };
+        let value = value.to_str().map_err(|_| WriteError::User { name: name.to_owned() })?;
+        user.insert(name.to_owned(), value.to_owned());
+    }
+    let number = |name: &HeaderName| {
+        headers.get(name).map(|value| value.to_str().ok()?.parse::<u64>().ok()).map(|number| {
+            number.ok_or_else(|| {
+                Refusal::bad(
+                    format!("the header {name} is no number"),
+                    "send streamdb-ttl in seconds, or streamdb-expires in milliseconds since 1970",
+                )
+            })
+        })
+    };
+    let expires = match number(&TTL).transpose()? {
+        Some(ttl) => Some(now.saturating_add(ttl.saturating_mul(1000))),
+        None => number(&EXPIRES).transpose()?,
+    };
+    let content_type = content_type(headers)?;
+    Ok(Put { content_type, conditions: crate::Conditions::default(), expires, user })
 }
 
 fn content_type(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
@@ -90,11 +164,11 @@ fn check_length(door: &Door, headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// Takes in the body; what is not yet written when it ends is handed back with the upload.
-async fn receive(door: &Door, mut body: Body) -> Result<(Upload, Vec<Bytes>), Refusal> {
+async fn receive(door: &Door, body: &mut Body) -> Result<(Upload, Vec<Bytes>), Refusal> {
     let mut upload = door.store.upload();
     let mut gathered = Vec::new();
     let mut length = 0;
-    while let Some(piece) = next(&mut body, door.settings.stall).await? {
+    while let Some(piece) = next(body, door.settings.stall).await? {
         length += piece.len();
         gathered.push(piece);
         if length >= GATHERED {
@@ -108,7 +182,19 @@ async fn receive(door: &Door, mut body: Body) -> Result<(Upload, Vec<Bytes>), Re
     Ok((upload, gathered))
 }
 
-async fn next(body: &mut Body, stall: Duration) -> Result<Option<Bytes>, Refusal> {
+/// Takes in a little more of a body that is refused. A connection that is closed while its client
+/// still sends is reset, and the client never reads the refusal.
+async fn drain(body: &mut Body) {
+    let mut left = DRAINED;
+    while let Ok(Some(piece)) = next(body, Duration::from_secs(1)).await {
+        match left.checked_sub(piece.len()) {
+            Some(less) => left = less,
+            None => return,
+        }
+    }
+}
+
+pub(super) async fn next(body: &mut Body, stall: Duration) -> Result<Option<Bytes>, Refusal> {
     loop {
         match tokio::time::timeout(stall, body.frame()).await {
             Err(_) => {
@@ -122,7 +208,7 @@ async fn next(body: &mut Body, stall: Duration) -> Result<Option<Bytes>, Refusal
             Ok(Some(Err(error))) => {
                 return Err(Refusal::bad(
                     format!("the body broke off: {error}"),
-                    "send it again; nothing of it was stored",
+                    "send it again; a value of which a part was sent is not stored",
                 ));
             }
             Ok(Some(Ok(frame))) => {

@@ -7,7 +7,7 @@ use std::ops::Bound;
 
 use redb::{AccessGuard, ReadableTable};
 
-use super::Store;
+use super::{Counts, Store};
 use crate::index::{Fault, OBJECTS, SUFFIXES};
 use crate::key::reversed;
 use crate::record::{Record, Unreadable};
@@ -61,11 +61,57 @@ pub struct Page {
 const MOST_EXAMINED: usize = 100_000;
 
 impl Store {
+    /// How many values there are whose keys begin so, and how long they are together. Walks all of
+    /// them, some 100,000 keys in a transaction.
+    ///
+    /// # Errors
+    /// [`ReadError`]; a damaged record is told by its key.
+    pub fn usage(&self, prefix: &str) -> Result<Counts, ReadError> {
+        let now = self.inner.now();
+        let mut counts = Counts { keys: 0, bytes: 0 };
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let part = self.inner.index.read(|txn| {
+                let mut part = Counts { keys: 0, bytes: 0 };
+                let from =
+                    after.as_deref().map_or(Bound::Included(prefix.as_bytes()), Bound::Excluded);
+                let objects = txn.open_table(OBJECTS)?;
+                let range = objects.range::<&[u8]>((from, Bound::Unbounded))?;
+                for (examined, item) in range.enumerate() {
+                    let (key, record) = item?;
+                    if !key.value().starts_with(prefix.as_bytes()) {
+                        break;
+                    }
+                    match decode(key.value(), record.value(), now) {
+                        Some(Ok(entry)) => {
+                            part.keys += 1;
+                            part.bytes += entry.meta.size;
+                        }
+                        Some(Err(error)) => return Ok(Err(error)),
+                        None => {}
+                    }
+                    if examined == MOST_EXAMINED {
+                        return Ok(Ok((part, Some(key.value().to_vec()))));
+                    }
+                }
+                Ok(Ok((part, None)))
+            });
+            let (part, last) = part.map_err(|fault| self.inner.read_fault(fault))??;
+            counts.keys += part.keys;
+            counts.bytes += part.bytes;
+            match last {
+                Some(last) => after = Some(last),
+                None => return Ok(counts),
+            }
+        }
+    }
+
     /// Lists keys.
     ///
     /// # Errors
     /// [`ReadError`]; a damaged record is told by its key.
     pub fn list(&self, query: &Query) -> Result<Page, ReadError> {
+        let now = self.inner.now();
         let page = self.inner.index.read(|txn| {
             let objects = txn.open_table(OBJECTS)?;
             if query.prefix.is_empty() && !query.suffix.is_empty() {
@@ -75,7 +121,7 @@ impl Store {
                 let page = scan(&suffixes, &back, after.as_deref(), query.limit, |back, _| {
                     let key = reversed(back);
                     let record = objects.get(key.as_slice())?;
-                    Ok(record.map(|record| decode(&key, record.value())))
+                    Ok(record.and_then(|record| decode(&key, record.value(), now)))
                 })?;
                 Ok(page.map(|(entries, last)| (entries, last.map(|back| reversed(&back)))))
             } else {
@@ -83,7 +129,7 @@ impl Store {
                 let prefix = query.prefix.as_bytes();
                 scan(&objects, prefix, after, query.limit, |key, record| {
                     let fits = key.ends_with(query.suffix.as_bytes());
-                    Ok(fits.then(|| decode(key, record.value())))
+                    Ok(if fits { decode(key, record.value(), now) } else { None })
                 })
             }
         });
@@ -129,12 +175,18 @@ fn scan<V: redb::Value + 'static>(
     Ok(Ok((entries, None)))
 }
 
-fn decode(key: &[u8], record: &[u8]) -> Result<Entry, ReadError> {
-    let key = Key::from_bytes(key).map_err(|error| ReadError::DamagedIndex {
-        detail: format!("it holds a name that is no key: {error}"),
-    })?;
+/// The entry of a record, or `None` if it has expired.
+fn decode(key: &[u8], record: &[u8], now: u64) -> Option<Result<Entry, ReadError>> {
+    let key = match Key::from_bytes(key) {
+        Ok(key) => key,
+        Err(error) => {
+            let detail = format!("it holds a name that is no key: {error}");
+            return Some(Err(ReadError::DamagedIndex { detail }));
+        }
+    };
     match Record::decode(&key, record) {
-        Ok(record) => Ok(Entry { key, meta: record.meta }),
-        Err(Unreadable(detail)) => Err(ReadError::Damaged { key, detail: detail.to_owned() }),
+        Ok(record) if record.meta.expired(now) => None,
+        Ok(record) => Some(Ok(Entry { key, meta: record.meta })),
+        Err(Unreadable(detail)) => Some(Err(ReadError::Damaged { key, detail: detail.to_owned() })),
     }
 }

@@ -3,9 +3,18 @@
 //! This file opens a store and holds it against other processes; each operation has a file of its
 //! own. Nothing here knows of HTTP or of a command line.
 
+mod backup;
+mod batch;
+mod change;
 mod check;
+mod conditions;
+mod expire;
 mod list;
+mod pins;
 mod read;
+mod repair;
+mod stream;
+mod tail;
 mod write;
 
 use std::fs::{self, File};
@@ -14,17 +23,23 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::ReadableTableMetadata;
+use redb::{ReadableTable, ReadableTableMetadata};
 
-use crate::content::ContentDir;
-use crate::index::{BYTES, COUNTERS, FILES, Fault, Index, OBJECTS};
+use crate::content::{ContentDir, ContentId};
+use crate::disk::Disk;
+use crate::index::{BYTES, COUNTERS, EXPIRES, FILES, Fault, Index, OBJECTS, OPEN};
 use crate::space::Reserve;
 use crate::{OpenError, ReadError};
 
+pub use backup::Backup;
+pub use batch::{Operation, Transfer};
 pub use check::{Check, Problem};
+pub use conditions::{Conditions, Tags};
 pub use list::{Entry, Page, Query};
 pub use read::{Object, ObjectReader};
-pub use write::{Conditions, Put, Stored, Tags, Upload};
+pub use repair::{Quarantined, Repair};
+pub use tail::{Tail, Tailed};
+pub use write::{Put, Stored, Upload};
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -70,6 +85,9 @@ struct Inner {
     content: ContentDir,
     reserve: Reserve,
     max_object: u64,
+    streams: stream::Streams,
+    pins: pins::Pins,
+    clock: expire::Clock,
     // Dropped last, so that nobody opens the store while the index is still being closed.
     _lock: File,
 }
@@ -87,6 +105,10 @@ impl Store {
     /// # Errors
     /// [`OpenError`]; among them that another process holds the store.
     pub fn open(dir: &Path, options: &Options) -> Result<Self, OpenError> {
+        Self::open_on(dir, options, Disk::default())
+    }
+
+    fn open_on(dir: &Path, options: &Options, disk: Disk) -> Result<Self, OpenError> {
         let index_path = dir.join("index.redb");
         if !options.create && !index_path.exists() && !dir.join("lock").exists() {
             return Err(OpenError::Missing { dir: dir.into() });
@@ -111,21 +133,28 @@ impl Store {
             }
             Index::create(&index_path).map_err(fault)?;
         }
-        let index = Index::open(&index_path, options.cache).map_err(fault)?;
-        let content = ContentDir::open(dir)
+        let index = Index::open(&index_path, options.cache, disk.clone()).map_err(fault)?;
+        let content = ContentDir::open(dir, disk)
             .map_err(OpenError::io("make the directories of the store in", dir))?;
         sweep(&index, &content).map_err(fault)?;
         let reserve = Reserve::open(dir, options.reserve);
-        Ok(Self {
+        let store = Self {
             inner: Arc::new(Inner {
                 dir: dir.to_owned(),
                 index,
                 content,
                 reserve,
                 max_object: options.max_object,
+                streams: stream::Streams::default(),
+                pins: pins::Pins::default(),
+                clock: expire::Clock::default(),
                 _lock: lock,
             }),
-        })
+        };
+        // On a full disk or a damaged record this comes to nothing, and need not: what has expired
+        // is not seen.
+        let _ = store.sweep_expired();
+        Ok(store)
     }
 
     /// The store's directory.
@@ -140,6 +169,12 @@ impl Store {
         self.inner.max_object
     }
 
+    /// The time by which values expire, in milliseconds since 1970-01-01 UTC.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.inner.now()
+    }
+
     /// How much the store holds, read from the index in one transaction.
     ///
     /// # Errors
@@ -148,10 +183,15 @@ impl Store {
         self.inner
             .index
             .read(|txn| {
-                Ok(Counts {
-                    keys: txn.open_table(OBJECTS)?.len()?,
-                    bytes: txn.open_table(COUNTERS)?.get(BYTES)?.map_or(0, |bytes| bytes.value()),
-                })
+                let mut keys = txn.open_table(OBJECTS)?.len()?;
+                let bytes = txn.open_table(COUNTERS)?.get(BYTES)?;
+                let mut bytes = bytes.map_or(0, |bytes| bytes.value());
+                let expires = txn.open_table(EXPIRES)?;
+                for item in expires.range(..(self.inner.now().saturating_add(1), &b""[..]))? {
+                    keys = keys.saturating_sub(1);
+                    bytes = bytes.saturating_sub(item?.1.value());
+                }
+                Ok(Counts { keys, bytes })
             })
             .map_err(|fault| self.inner.read_fault(fault))
     }
@@ -212,6 +252,10 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 
 fn sweep(index: &Index, content: &ContentDir) -> Result<u64, Fault> {
     index.read(|txn| {
+        for item in txn.open_table(OPEN)?.iter()? {
+            let (id, size) = item?;
+            content.trim(ContentId::from_bytes(*id.value()), size.value())?;
+        }
         let files = txn.open_table(FILES)?;
         content.sweep(|id| Ok::<_, Fault>(files.get(&id.to_bytes())?.is_some()))
     })

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{Inner, Store};
 use crate::content::{ContentId, Refused, Verified};
-use crate::index::{FILES, Fault, OBJECTS, VALUES};
+use crate::index::{FILES, Fault, OBJECTS, SUMS, VALUES};
 use crate::record::{Place, Record};
 use crate::{Checksum, Key, Meta, ReadError};
 
@@ -49,7 +49,9 @@ impl Store {
         });
         match found.map_err(|fault| self.inner.read_fault(fault))? {
             None => Ok(None),
-            Some(Ok(record)) => Ok(Some(record.meta)),
+            Some(Ok(record)) => {
+                Ok(Some(record.meta).filter(|meta| !meta.expired(self.inner.now())))
+            }
             Some(Err(unreadable)) => Err(damaged(key, unreadable.0)),
         }
     }
@@ -64,6 +66,9 @@ impl Store {
             let (meta, id, sums) = match self.inner.see(key)? {
                 Seen::Nothing => return Ok(None),
                 Seen::Damaged(detail) => return Err(damaged(key, detail)),
+                Seen::Whole(meta, _) | Seen::File(meta, ..) if meta.expired(self.inner.now()) => {
+                    return Ok(None);
+                }
                 Seen::Whole(meta, bytes) => {
                     verify(key, &meta, &bytes)?;
                     return Ok(Some(Object {
@@ -119,6 +124,15 @@ impl Inner {
                         Some(sums) => Seen::File(meta, id, sums.value().to_vec()),
                         None => Seen::Damaged("its file is missing from the index".to_owned()),
                     },
+                    Place::Open(id) => {
+                        let mut sums = Vec::new();
+                        let id_bytes = id.to_bytes();
+                        let blocks = txn.open_table(SUMS)?;
+                        for block in blocks.range((&id_bytes, 0)..=(&id_bytes, u64::MAX))? {
+                            sums.extend_from_slice(block?.1.value());
+                        }
+                        Seen::File(meta, id, sums)
+                    }
                 })
             })
             .map_err(|fault| self.read_fault(fault))

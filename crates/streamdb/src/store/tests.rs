@@ -1,6 +1,10 @@
 //! The store against a simple model, and the stories of particular failures.
 
-use std::collections::BTreeMap;
+mod moves;
+mod power;
+mod stream;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 
@@ -8,7 +12,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{Checksum, Key, WriteError};
+use crate::{Checksum, Key, Operation, Transfer, WriteError};
 
 fn key(name: &str) -> Key {
     Key::new(name).unwrap()
@@ -48,6 +52,13 @@ enum Step {
     PutUnchanged(String, u8),
     Delete(String),
     Range(String, u64, u64),
+    Append(String, usize, u8),
+    Seal(String),
+    Copy(String, String),
+    Rename(String, String),
+    Batch(String, String, String, u8),
+    PutBrief(String, usize),
+    LetTimePass,
     Reopen,
 }
 
@@ -73,6 +84,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (name(), any::<u8>()).prop_map(|(k, s)| Step::PutUnchanged(k, s)),
         2 => name().prop_map(Step::Delete),
         2 => (name(), 0..210_000_u64, 0..210_000_u64).prop_map(|(k, a, b)| Step::Range(k, a, b)),
+        4 => (name(), 0..140_000_usize, any::<u8>()).prop_map(|(k, n, s)| Step::Append(k, n, s)),
+        1 => name().prop_map(Step::Seal),
+        2 => (name(), name()).prop_map(|(a, b)| Step::Copy(a, b)),
+        2 => (name(), name()).prop_map(|(a, b)| Step::Rename(a, b)),
+        1 => (name(), name(), name(), any::<u8>()).prop_map(|(a, b, c, s)| Step::Batch(a, b, c, s)),
+        1 => (name(), 0..70_000_usize).prop_map(|(k, n)| Step::PutBrief(k, n)),
+        1 => Just(Step::LetTimePass),
         1 => Just(Step::Reopen),
     ];
     prop::collection::vec(step, 1..30)
@@ -113,6 +131,34 @@ fn expect_same(store: &Store, model: &BTreeMap<String, Vec<u8>>) {
     assert_eq!(counts.bytes, model.values().map(|value| value.len() as u64).sum::<u64>());
 }
 
+const HOUR: u64 = 3_600_000;
+
+fn pass_on(marked: &mut BTreeSet<String>, is: bool, name: String) {
+    if is {
+        marked.insert(name);
+    } else {
+        marked.remove(&name);
+    }
+}
+
+fn let_go(model: &mut BTreeMap<String, Vec<u8>>, from: &str, to: &str) -> bool {
+    let value = model.remove(from);
+    value.is_some_and(|value| {
+        model.insert(to.to_owned(), value);
+        true
+    })
+}
+
+impl Inner {
+    fn place(&self, key: &Key) -> crate::record::Place {
+        use crate::record::Record;
+        let raw = self.index.read(|txn| {
+            Ok(txn.open_table(OBJECTS)?.get(key.as_bytes())?.unwrap().value().to_vec())
+        });
+        Record::decode(key, &raw.unwrap()).unwrap().place
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
@@ -122,14 +168,95 @@ proptest! {
         let mut store = open(&dir);
         let mut model: BTreeMap<String, Vec<u8>> = BTreeMap::new();
         let mut version = 0;
+        // Open streams, and values that expire when time next passes.
+        let mut passed = 0;
+        let (mut streams, mut brief) = (BTreeSet::new(), BTreeSet::new());
         for step in steps {
             match step {
                 Step::Put(name, len, seed) => {
                     let done = store.put(&key(&name), &bytes(len, seed), &Put::default()).unwrap();
                     prop_assert!(done.meta.version > version);
                     version = done.meta.version;
+                    streams.remove(&name);
+                    brief.remove(&name);
                     let before = model.insert(name, bytes(len, seed));
                     prop_assert_eq!(done.replaced, before.is_some());
+                }
+                Step::Append(name, len, seed) => {
+                    if !model.contains_key(&name) {
+                        store.open_stream(&key(&name), &Put::default()).unwrap();
+                        model.insert(name.clone(), Vec::new());
+                        streams.insert(name.clone());
+                    }
+                    let whole = model.get_mut(&name).unwrap();
+                    let done = store.append(&key(&name), &bytes(len, seed), Some(whole.len() as u64));
+                    prop_assert_eq!(done.is_ok(), streams.contains(&name));
+                    if done.is_ok() {
+                        whole.extend(bytes(len, seed));
+                    }
+                }
+                Step::Seal(name) => {
+                    let done = store.seal(&key(&name));
+                    prop_assert_eq!(done.is_ok(), model.contains_key(&name));
+                    streams.remove(&name);
+                }
+                Step::Copy(from, to) => {
+                    let done = store.copy(&Transfer::new(key(&from), key(&to)));
+                    let can = model.contains_key(&from) && !streams.contains(&from);
+                    prop_assert_eq!(done.is_ok(), can);
+                    if can {
+                        model.insert(to.clone(), model[&from].clone());
+                        streams.remove(&to);
+                        let short = brief.contains(&from);
+                        pass_on(&mut brief, short, to);
+                    }
+                }
+                Step::Rename(from, to) => {
+                    let done = store.rename(&Transfer::new(key(&from), key(&to)));
+                    prop_assert_eq!(done.is_ok(), model.contains_key(&from));
+                    if from != to && let_go(&mut model, &from, &to) {
+                        let (open, short) = (streams.remove(&from), brief.remove(&from));
+                        pass_on(&mut streams, open, to.clone());
+                        pass_on(&mut brief, short, to);
+                    }
+                }
+                Step::Batch(put, delete, absent, seed) => {
+                    let conditions = Conditions::absent();
+                    let done = store.batch(&[
+                        Operation::Put { key: key(&put), value: bytes(2000, seed), put: Put::default() },
+                        Operation::Delete { key: key(&delete), conditions: Conditions::default() },
+                        Operation::Put {
+                            key: key(&absent),
+                            value: vec![seed],
+                            put: Put { conditions, ..Put::default() },
+                        },
+                    ]);
+                    let there = absent == put || model.contains_key(&absent);
+                    prop_assert_eq!(done.is_ok(), !there || absent == delete);
+                    if done.is_ok() {
+                        for name in [&put, &delete, &absent] {
+                            streams.remove(name);
+                            brief.remove(name);
+                        }
+                        model.insert(put, bytes(2000, seed));
+                        model.remove(&delete);
+                        model.insert(absent, vec![seed]);
+                    }
+                }
+                Step::PutBrief(name, len) => {
+                    let put = Put { expires: Some(store.now() + HOUR), ..Put::default() };
+                    store.put(&key(&name), &bytes(len, 1), &put).unwrap();
+                    model.insert(name.clone(), bytes(len, 1));
+                    streams.remove(&name);
+                    brief.insert(name);
+                }
+                Step::LetTimePass => {
+                    store.inner.clock.advance(2 * HOUR);
+                    passed += 2 * HOUR;
+                    for name in std::mem::take(&mut brief) {
+                        model.remove(&name);
+                        streams.remove(&name);
+                    }
                 }
                 Step::PutAbsent(name, seed) => {
                     let put = Put { conditions: Conditions::absent(), ..Put::default() };
@@ -138,6 +265,8 @@ proptest! {
                     model.entry(name).or_insert_with(|| bytes(100_000, seed));
                 }
                 Step::PutUnchanged(name, seed) => {
+                    streams.remove(&name);
+                    brief.remove(&name);
                     let before = Checksum::of(model.get(&name).map_or(&[], Vec::as_slice));
                     let put = Put { conditions: Conditions::unchanged(before), ..Put::default() };
                     let done = store.put(&key(&name), &[seed], &put);
@@ -145,6 +274,8 @@ proptest! {
                     model.entry(name).and_modify(|value| *value = vec![seed]);
                 }
                 Step::Delete(name) => {
+                    streams.remove(&name);
+                    brief.remove(&name);
                     let gone = store.delete(&key(&name), &Conditions::default()).unwrap();
                     prop_assert_eq!(gone.is_some(), model.remove(&name).is_some());
                 }
@@ -158,7 +289,9 @@ proptest! {
                 }
                 Step::Reopen => {
                     drop(store);
+                    let ahead = passed;
                     store = open(&dir);
+                    store.inner.clock.advance(ahead);
                 }
             }
             for (name, want) in &model {
@@ -167,7 +300,11 @@ proptest! {
             }
         }
         expect_same(&store, &model);
-        let large = model.values().filter(|value| value.len() > IN_INDEX).count();
+        store.sweep_expired().unwrap();
+        let large = model
+            .keys()
+            .filter(|name| store.inner.place(&key(name)).file().is_some())
+            .count();
         prop_assert_eq!(blobs(&dir).len(), large, "a content file for each large value and no other");
         prop_assert_eq!(store.check(|_| {}).unwrap().problems, vec![]);
     }
