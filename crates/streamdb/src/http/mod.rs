@@ -6,6 +6,7 @@
 mod access;
 mod blocking;
 mod condition;
+mod dav;
 mod health;
 mod listing;
 mod object;
@@ -21,7 +22,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{any, get};
 use tokio::sync::Semaphore;
 
 use crate::Store;
@@ -62,6 +63,7 @@ struct Door {
     // Commits are made one after the other, so a crowd of writers would only fill the threads that
     // readers need.
     commits: Arc<Semaphore>,
+    locks: dav::Leases,
 }
 
 /// The door to a store, open to whoever reaches it.
@@ -72,7 +74,8 @@ pub fn app(store: Store) -> Router {
 /// The door to a store.
 pub fn app_with(store: Store, settings: Settings) -> Router {
     let access = settings.access.clone();
-    let door = Door { store, settings, commits: Arc::new(Semaphore::new(4)) };
+    let door =
+        Door { store, settings, commits: Arc::new(Semaphore::new(4)), locks: dav::Leases::new() };
     let objects = Router::new()
         .route("/v1/objects", get(listing::list))
         .route("/v1/objects/", get(listing::list))
@@ -80,6 +83,9 @@ pub fn app_with(store: Store, settings: Settings) -> Router {
             "/v1/objects/{*key}",
             get(object::get).head(object::head).put(upload::put).delete(object::delete),
         )
+        .route("/dav", any(dav::handle))
+        .route("/dav/", any(dav::handle))
+        .route("/dav/{*path}", any(dav::handle))
         .layer(axum::middleware::from_fn_with_state(access, access::admit));
     Router::new()
         .merge(objects)

@@ -18,7 +18,7 @@ use crate::{Entry, Put, Upload, WriteError};
 
 /// Bytes gathered before they are written, so that small network pieces do not each cost a hop to
 /// a blocking thread.
-const GATHERED: usize = 256 * 1024;
+pub(super) const GATHERED: usize = 256 * 1024;
 
 pub(super) async fn put(
     State(door): State<Door>,
@@ -78,7 +78,7 @@ fn content_type(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
         .transpose()
 }
 
-fn check_length(door: &Door, headers: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn check_length(door: &Door, headers: &HeaderMap) -> Result<(), Refusal> {
     let length = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
@@ -108,7 +108,7 @@ async fn receive(door: &Door, mut body: Body) -> Result<(Upload, Vec<Bytes>), Re
     Ok((upload, gathered))
 }
 
-async fn next(body: &mut Body, stall: Duration) -> Result<Option<Bytes>, Refusal> {
+pub(super) async fn next(body: &mut Body, stall: Duration) -> Result<Option<Bytes>, Refusal> {
     loop {
         match tokio::time::timeout(stall, body.frame()).await {
             Err(_) => {
@@ -135,7 +135,7 @@ async fn next(body: &mut Body, stall: Duration) -> Result<Option<Bytes>, Refusal
     }
 }
 
-fn write_all(mut upload: Upload, pieces: Vec<Bytes>) -> Result<Upload, WriteError> {
+pub(super) fn write_all(mut upload: Upload, pieces: Vec<Bytes>) -> Result<Upload, WriteError> {
     for piece in pieces {
         upload.write(&piece)?;
     }
