@@ -10,6 +10,7 @@ mod dav;
 mod health;
 mod listing;
 mod object;
+mod page;
 mod range;
 mod reply;
 mod serve;
@@ -89,6 +90,7 @@ pub fn app_with(store: Store, settings: Settings) -> Router {
         .layer(axum::middleware::from_fn_with_state(access, access::admit));
     Router::new()
         .merge(objects)
+        .route("/", get(page::page))
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .fallback(nowhere)
