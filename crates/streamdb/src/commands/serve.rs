@@ -6,15 +6,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::HeaderValue;
 use clap::Args;
-use streamdb::http::{self, Access, Limits, Settings, Token};
+use streamdb::http::{self, Access, Grant, Limits, Settings};
 use streamdb::{Options, Store};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::print;
 use crate::bytes::Bytes;
-use crate::client::read_token;
+use crate::client::read_tokens;
 use crate::outcome::{Failure, Kind};
 
 /// Serve a store over HTTP
@@ -28,12 +29,19 @@ pub(crate) struct Serve {
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Ask every client for the token in the first line of this file
+    /// Ask every client for a token of this file: lines of TOKEN [read|write [PREFIX]]
     #[arg(long, value_name = "FILE", conflicts_with = "open")]
     token_file: Option<PathBuf>,
     /// Let in whoever reaches the port, without a token
     #[arg(long)]
     open: bool,
+    /// Let pages of this origin use the store from a browser, for example https://example.org
+    #[arg(long, value_name = "ORIGIN", value_parser = origin)]
+    cors_origin: Option<HeaderValue>,
+    /// Seconds that a client may take nothing of an answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 60,
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    write_timeout: u64,
     /// Longest value accepted, for example 10G; no limit but the disk if not given
     #[arg(long, value_name = "BYTES")]
     max_object: Option<Bytes>,
@@ -81,7 +89,7 @@ impl Serve {
     /// Beyond this machine a store is only served on the operator's word.
     fn access(&self) -> Result<Access, Failure> {
         match &self.token_file {
-            Some(path) => Token::new(&read_token(path)?).map(Access::Token).map_err(|error| {
+            Some(path) => Grant::parse(&read_tokens(path)?).map(Access::Tokens).map_err(|error| {
                 Failure::new(
                     Kind::Wrong,
                     format!("the token file {}: {error}", path.display()),
@@ -104,6 +112,7 @@ impl Serve {
     async fn serve(&self, store: Store, access: Access) -> Result<(), Failure> {
         let limits = Limits {
             head: Duration::from_secs(self.client_timeout),
+            write: Duration::from_secs(self.write_timeout),
             head_bytes: usize::try_from(self.max_head.0).unwrap_or(usize::MAX),
             connections: self.connections.into(),
             ..Limits::default()
@@ -111,6 +120,7 @@ impl Serve {
         let settings = Settings {
             access,
             stall: Duration::from_secs(self.client_timeout),
+            cors_origin: self.cors_origin.clone(),
             // To the journal, where there is one.
             notice: Arc::new(|line| {
                 let _ = writeln!(std::io::stderr().lock(), "streamdb: {line}");
@@ -136,6 +146,15 @@ impl Serve {
         }
         Ok(())
     }
+}
+
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let plain = text.split_once("://").is_some_and(|(scheme, host)| {
+        matches!(scheme, "http" | "https") && !host.is_empty() && !host.contains(['/', '*', ' '])
+    });
+    HeaderValue::from_str(text).ok().filter(|_| plain).ok_or_else(|| {
+        "an origin is a scheme and a host, for example https://example.org".to_owned()
+    })
 }
 
 fn end() -> std::io::Result<impl Future<Output = ()>> {

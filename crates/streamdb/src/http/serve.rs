@@ -11,11 +11,15 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use super::patience::Patient;
+
 /// What clients may cost.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// How long a client may take to send the head of a request, or stay silent between two.
     pub head: Duration,
+    /// How long a client may take nothing of an answer.
+    pub write: Duration,
     /// The most bytes of a request's head.
     pub head_bytes: usize,
     /// The most headers of a request.
@@ -30,6 +34,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             head: Duration::from_secs(20),
+            write: Duration::from_secs(60),
             head_bytes: 64 * 1024,
             headers: 100,
             connections: 1024,
@@ -71,7 +76,9 @@ pub async fn serve(
         // Answers are written whole; waiting to fill a packet would only delay them.
         let _ = socket.set_nodelay(true);
         let service = TowerToHyperService::new(app.clone());
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(socket), service));
+        let connection = graceful.watch(
+            http.serve_connection(TokioIo::new(Patient::new(socket, limits.write)), service),
+        );
         tokio::spawn(async move {
             // A connection that breaks is its client's affair.
             let _ = connection.await;
