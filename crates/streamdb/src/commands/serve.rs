@@ -2,13 +2,13 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderValue;
 use clap::Args;
-use streamdb::http::{self, Access, Grant, Limits, Settings};
+use streamdb::http::{self, Access, Grant, Limits, Settings, Tls};
 use streamdb::{Options, Store};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,6 +35,12 @@ pub(crate) struct Serve {
     /// Let in whoever reaches the port, without a token
     #[arg(long)]
     open: bool,
+    /// Serve over TLS with the certificates of this PEM file, the server's own first
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file with the key of the certificate
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Let pages of this origin use the store from a browser, for example https://example.org
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     cors_origin: Option<HeaderValue>,
@@ -67,6 +73,7 @@ pub(crate) struct Serve {
 impl Serve {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let access = self.access()?;
+        let tls = self.tls()?;
         let defaults = Options::default();
         let options = Options {
             create: true,
@@ -83,7 +90,7 @@ impl Serve {
                     "see that this user may start threads (ulimit -u)",
                 )
             })?;
-        runtime.block_on(self.serve(store, access))
+        runtime.block_on(self.serve(store, access, tls))
     }
 
     /// Beyond this machine a store is only served on the operator's word.
@@ -109,7 +116,23 @@ impl Serve {
         }
     }
 
-    async fn serve(&self, store: Store, access: Access) -> Result<(), Failure> {
+    fn tls(&self) -> Result<Option<Tls>, Failure> {
+        let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else {
+            return Ok(None);
+        };
+        let wrong = |path: &Path, error: &dyn std::fmt::Display| {
+            Failure::new(
+                Kind::Wrong,
+                format!("could not use {} for TLS: {error}", path.display()),
+                "give a certificate with --tls-cert and its key with --tls-key, both as PEM",
+            )
+        };
+        let read = |path: &Path| std::fs::read(path).map_err(|error| wrong(path, &error));
+        let (chain, secret) = (read(certificate)?, read(key)?);
+        Tls::from_pem(&chain, &secret).map(Some).map_err(|error| wrong(certificate, &error))
+    }
+
+    async fn serve(&self, store: Store, access: Access, tls: Option<Tls>) -> Result<(), Failure> {
         let limits = Limits {
             head: Duration::from_secs(self.client_timeout),
             write: Duration::from_secs(self.write_timeout),
@@ -137,10 +160,11 @@ impl Serve {
         let listener = TcpListener::bind(self.listen).await.map_err(lacking)?;
         let address = listener.local_addr().map_err(lacking)?;
         let app = http::app_with(store, settings);
-        print(format_args!("listening on http://{address}"))?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        print(format_args!("listening on {scheme}://{address}"))?;
         // Without a service manager there is nobody to notify, and that is no failure.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        let all_done = http::serve(listener, app, &limits, end).await;
+        let all_done = http::serve_with(listener, app, &limits, tls, end).await;
         if !all_done {
             print("ended although requests were still under way")?;
         }

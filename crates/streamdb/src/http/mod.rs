@@ -19,6 +19,7 @@ mod patience;
 mod range;
 mod reply;
 mod serve;
+mod tls;
 mod upload;
 
 use std::fmt;
@@ -36,7 +37,8 @@ use crate::Store;
 pub use access::{Access, Token, TokenError};
 pub use grant::{Grant, GrantError};
 pub use openapi::OPENAPI;
-pub use serve::{Limits, serve};
+pub use serve::{Limits, serve, serve_with};
+pub use tls::{Tls, TlsError};
 
 /// How the door behaves.
 #[derive(Clone)]

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::patience::Patient;
+use super::tls::Tls;
 
 /// What clients may cost.
 #[derive(Debug, Clone)]
@@ -51,6 +52,17 @@ pub async fn serve(
     limits: &Limits,
     end: impl Future<Output = ()>,
 ) -> bool {
+    serve_with(listener, app, limits, None, end).await
+}
+
+/// The same as [`serve`], with TLS where a certificate is given.
+pub async fn serve_with(
+    listener: TcpListener,
+    app: Router,
+    limits: &Limits,
+    tls: Option<Tls>,
+    end: impl Future<Output = ()>,
+) -> bool {
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(limits.head)
@@ -76,12 +88,25 @@ pub async fn serve(
         // Answers are written whole; waiting to fill a packet would only delay them.
         let _ = socket.set_nodelay(true);
         let service = TowerToHyperService::new(app.clone());
-        let connection = graceful.watch(
-            http.serve_connection(TokioIo::new(Patient::new(socket, limits.write)), service),
-        );
+        let socket = Patient::new(socket, limits.write);
+        let (http, watcher, tls, patience) =
+            (http.clone(), graceful.watcher(), tls.clone(), limits.head);
         tokio::spawn(async move {
             // A connection that breaks is its client's affair.
-            let _ = connection.await;
+            match tls {
+                None => {
+                    let connection = http.serve_connection(TokioIo::new(socket), service);
+                    let _ = watcher.watch(connection).await;
+                }
+                Some(Tls(tls)) => {
+                    // A client that dawdles over the handshake holds a place as well.
+                    let socket = tokio::time::timeout(patience, tls.accept(socket)).await;
+                    if let Ok(Ok(socket)) = socket {
+                        let connection = http.serve_connection(TokioIo::new(socket), service);
+                        let _ = watcher.watch(connection).await;
+                    }
+                }
+            }
             drop(place);
         });
     }
