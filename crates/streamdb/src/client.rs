@@ -64,16 +64,22 @@ impl Server {
     }
 }
 
-/// The first line of a token file.
-pub(crate) fn read_token(path: &std::path::Path) -> Result<String, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+/// The first token of a token file.
+fn read_token(path: &std::path::Path) -> Result<String, Failure> {
+    let text = read_tokens(path)?;
+    let mut words = text.lines().filter_map(|line| line.split_whitespace().next());
+    Ok(words.find(|word| !word.starts_with('#')).unwrap_or_default().to_owned())
+}
+
+/// The text of a token file.
+pub(crate) fn read_tokens(path: &std::path::Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| {
         Failure::new(
             Kind::Wrong,
             format!("could not read the token file {}: {error}", path.display()),
             "give a file whose first line is the token",
         )
-    })?;
-    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+    })
 }
 
 impl Client {

@@ -2,19 +2,20 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::HeaderValue;
 use clap::Args;
-use streamdb::http::{self, Access, Limits, Settings, Token};
+use streamdb::http::{self, Access, Grant, Limits, Settings, Tls};
 use streamdb::{Options, Store};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::print;
 use crate::bytes::Bytes;
-use crate::client::read_token;
+use crate::client::read_tokens;
 use crate::outcome::{Failure, Kind};
 
 /// Serve a store over HTTP
@@ -28,12 +29,25 @@ pub(crate) struct Serve {
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Ask every client for the token in the first line of this file
+    /// Ask every client for a token of this file: lines of TOKEN [read|write [PREFIX]]
     #[arg(long, value_name = "FILE", conflicts_with = "open")]
     token_file: Option<PathBuf>,
     /// Let in whoever reaches the port, without a token
     #[arg(long)]
     open: bool,
+    /// Serve over TLS with the certificates of this PEM file, the server's own first
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file with the key of the certificate
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Let pages of this origin use the store from a browser, for example https://example.org
+    #[arg(long, value_name = "ORIGIN", value_parser = origin)]
+    cors_origin: Option<HeaderValue>,
+    /// Seconds that a client may take nothing of an answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 60,
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    write_timeout: u64,
     /// Longest value accepted, for example 10G; no limit but the disk if not given
     #[arg(long, value_name = "BYTES")]
     max_object: Option<Bytes>,
@@ -59,6 +73,7 @@ pub(crate) struct Serve {
 impl Serve {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let access = self.access()?;
+        let tls = self.tls()?;
         let defaults = Options::default();
         let options = Options {
             create: true,
@@ -75,13 +90,13 @@ impl Serve {
                     "see that this user may start threads (ulimit -u)",
                 )
             })?;
-        runtime.block_on(self.serve(store, access))
+        runtime.block_on(self.serve(store, access, tls))
     }
 
     /// Beyond this machine a store is only served on the operator's word.
     fn access(&self) -> Result<Access, Failure> {
         match &self.token_file {
-            Some(path) => Token::new(&read_token(path)?).map(Access::Token).map_err(|error| {
+            Some(path) => Grant::parse(&read_tokens(path)?).map(Access::Tokens).map_err(|error| {
                 Failure::new(
                     Kind::Wrong,
                     format!("the token file {}: {error}", path.display()),
@@ -101,9 +116,26 @@ impl Serve {
         }
     }
 
-    async fn serve(&self, store: Store, access: Access) -> Result<(), Failure> {
+    fn tls(&self) -> Result<Option<Tls>, Failure> {
+        let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else {
+            return Ok(None);
+        };
+        let wrong = |path: &Path, error: &dyn std::fmt::Display| {
+            Failure::new(
+                Kind::Wrong,
+                format!("could not use {} for TLS: {error}", path.display()),
+                "give a certificate with --tls-cert and its key with --tls-key, both as PEM",
+            )
+        };
+        let read = |path: &Path| std::fs::read(path).map_err(|error| wrong(path, &error));
+        let (chain, secret) = (read(certificate)?, read(key)?);
+        Tls::from_pem(&chain, &secret).map(Some).map_err(|error| wrong(certificate, &error))
+    }
+
+    async fn serve(&self, store: Store, access: Access, tls: Option<Tls>) -> Result<(), Failure> {
         let limits = Limits {
             head: Duration::from_secs(self.client_timeout),
+            write: Duration::from_secs(self.write_timeout),
             head_bytes: usize::try_from(self.max_head.0).unwrap_or(usize::MAX),
             connections: self.connections.into(),
             ..Limits::default()
@@ -111,6 +143,7 @@ impl Serve {
         let settings = Settings {
             access,
             stall: Duration::from_secs(self.client_timeout),
+            cors_origin: self.cors_origin.clone(),
             // To the journal, where there is one.
             notice: Arc::new(|line| {
                 let _ = writeln!(std::io::stderr().lock(), "streamdb: {line}");
@@ -128,10 +161,11 @@ impl Serve {
         let address = listener.local_addr().map_err(lacking)?;
         let sweeper = tokio::spawn(sweep(store.clone()));
         let app = http::app_with(store, settings);
-        print(format_args!("listening on http://{address}"))?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        print(format_args!("listening on {scheme}://{address}"))?;
         // Without a service manager there is nobody to notify, and that is no failure.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        let all_done = http::serve(listener, app, &limits, end).await;
+        let all_done = http::serve_with(listener, app, &limits, tls, end).await;
         sweeper.abort();
         if !all_done {
             print("ended although requests were still under way")?;
@@ -148,6 +182,15 @@ async fn sweep(store: Store) {
         // What fails now is tried again at the next turn.
         let _ = tokio::task::spawn_blocking(move || store.sweep_expired()).await;
     }
+}
+
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let plain = text.split_once("://").is_some_and(|(scheme, host)| {
+        matches!(scheme, "http" | "https") && !host.is_empty() && !host.contains(['/', '*', ' '])
+    });
+    HeaderValue::from_str(text).ok().filter(|_| plain).ok_or_else(|| {
+        "an origin is a scheme and a host, for example https://example.org".to_owned()
+    })
 }
 
 fn end() -> std::io::Result<impl Future<Output = ()>> {

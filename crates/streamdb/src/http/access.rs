@@ -1,4 +1,4 @@
-//! Who may come in: anyone, anyone on this machine, or whoever has the token.
+//! Who may come in: anyone, anyone on this machine, or whoever has a token.
 //!
 //! Which of these a listening address calls for is the command line's to decide.
 
@@ -9,9 +9,11 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::grant::Grant;
 use super::reply::Refusal;
 
 /// Who may come in.
@@ -22,8 +24,11 @@ pub enum Access {
     /// Whoever reaches the port and calls this machine by address or `localhost`. A page from
     /// elsewhere that has its own name point here (DNS rebinding) is thereby refused.
     Local,
-    /// Whoever sends `Authorization: Bearer` with the token.
+    /// Whoever sends `Authorization: Bearer` with the token, or the token as the password of
+    /// `Authorization: Basic`, which is all that many WebDAV clients can send.
     Token(Token),
+    /// The same with several tokens, each as far as it is good for.
+    Tokens(Vec<Grant>),
 }
 
 /// A secret that lets its holder in. Only its hash is kept, and it is never printed.
@@ -76,17 +81,11 @@ pub(super) async fn admit(State(access): State<Access>, request: Request, next: 
                 "use http://127.0.0.1 in the address, or start the server with --token-file or --open",
             )
         }),
-        Access::Token(token) => (!shows(token, &request)).then(|| {
-            Refusal::new(
-                StatusCode::UNAUTHORIZED,
-                "this store wants a token, and none or another one came",
-                "send `Authorization: Bearer TOKEN`; `streamdb` takes it with --token-file",
-            )
-            .with(
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("Bearer realm=\"streamdb\""),
-            )
-        }),
+        Access::Token(token) => (!shows(token, &request)).then(|| unknown(&request)),
+        Access::Tokens(grants) => match grants.iter().find(|grant| shows(&grant.token, &request)) {
+            Some(grant) => grant.refuses(&request),
+            None => Some(unknown(&request)),
+        },
     };
     match refusal {
         Some(refusal) => refusal.into_response(),
@@ -94,13 +93,42 @@ pub(super) async fn admit(State(access): State<Access>, request: Request, next: 
     }
 }
 
+fn unknown(request: &Request) -> Refusal {
+    // File managers ask for a password only when they are asked for one; a browser that is asked
+    // would put a window of its own before the page.
+    let challenge = if request.uri().path().starts_with("/dav") {
+        "Basic realm=\"streamdb\", Bearer realm=\"streamdb\""
+    } else {
+        "Bearer realm=\"streamdb\""
+    };
+    Refusal::new(
+        StatusCode::UNAUTHORIZED,
+        "this store wants a token, and none or another one came",
+        "send `Authorization: Bearer TOKEN`; `streamdb` takes it with --token-file",
+    )
+    .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+}
+
 fn shows(token: &Token, request: &Request) -> bool {
     let Some(value) = request.headers().get(header::AUTHORIZATION) else {
         return false;
     };
-    value.as_bytes().split_at_checked(7).is_some_and(|(scheme, text)| {
-        scheme.eq_ignore_ascii_case(b"bearer ") && token.is(text.trim_ascii())
-    })
+    let value = value.as_bytes();
+    if let Some((scheme, text)) = value.split_at_checked(7) {
+        if scheme.eq_ignore_ascii_case(b"bearer ") {
+            return token.is(text.trim_ascii());
+        }
+    }
+    match value.split_at_checked(6) {
+        Some((scheme, text)) if scheme.eq_ignore_ascii_case(b"basic ") => {
+            let pair = base64::engine::general_purpose::STANDARD.decode(text.trim_ascii());
+            let pair = pair.unwrap_or_default();
+            // Whatever the user is called.
+            let password = pair.splitn(2, |byte| *byte == b':').nth(1);
+            password.is_some_and(|password| token.is(password))
+        }
+        _ => false,
+    }
 }
 
 fn calls_this_machine(request: &Request) -> bool {

@@ -8,13 +8,21 @@ mod backup;
 mod batch;
 mod blocking;
 mod condition;
+mod dav;
+mod grant;
 mod health;
 mod listing;
+mod metrics;
 mod object;
+mod openapi;
+mod origin;
+mod page;
+mod patience;
 mod range;
 mod reply;
 mod serve;
 mod stream;
+mod tls;
 mod upload;
 
 use std::fmt;
@@ -23,14 +31,17 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
-use axum::routing::get;
+use axum::http::{HeaderValue, StatusCode};
+use axum::routing::{any, get};
 use tokio::sync::Semaphore;
 
 use crate::Store;
 
 pub use access::{Access, Token, TokenError};
-pub use serve::{Limits, serve};
+pub use grant::{Grant, GrantError};
+pub use openapi::OPENAPI;
+pub use serve::{Limits, serve, serve_with};
+pub use tls::{Tls, TlsError};
 
 /// How the door behaves.
 #[derive(Clone)]
@@ -39,13 +50,20 @@ pub struct Settings {
     pub access: Access,
     /// How long a client may pause within the body that it sends.
     pub stall: Duration,
+    /// The origin whose pages may use the door from a browser, besides the page of its own.
+    pub cors_origin: Option<HeaderValue>,
     /// Told of what an operator should know: damage, and failures of the disk.
     pub notice: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { access: Access::Open, stall: Duration::from_secs(30), notice: Arc::new(|_| {}) }
+        Self {
+            access: Access::Open,
+            stall: Duration::from_secs(30),
+            cors_origin: None,
+            notice: Arc::new(|_| {}),
+        }
     }
 }
 
@@ -65,6 +83,8 @@ struct Door {
     // Commits are made one after the other, so a crowd of writers would only fill the threads that
     // readers need.
     commits: Arc<Semaphore>,
+    locks: dav::Leases,
+    tally: Arc<metrics::Tally>,
 }
 
 /// The door to a store, open to whoever reaches it.
@@ -75,7 +95,14 @@ pub fn app(store: Store) -> Router {
 /// The door to a store.
 pub fn app_with(store: Store, settings: Settings) -> Router {
     let access = settings.access.clone();
-    let door = Door { store, settings, commits: Arc::new(Semaphore::new(4)) };
+    let cors = settings.cors_origin.clone();
+    let door = Door {
+        store,
+        settings,
+        commits: Arc::new(Semaphore::new(4)),
+        locks: dav::Leases::new(),
+        tally: Arc::default(),
+    };
     let objects = Router::new()
         .route("/v1/objects", get(listing::list))
         .route("/v1/objects/", get(listing::list))
@@ -90,16 +117,27 @@ pub fn app_with(store: Store, settings: Settings) -> Router {
         .route("/v1/batch", axum::routing::post(batch::batch))
         .route("/v1/usage", get(batch::usage))
         .route("/v1/backup", get(backup::backup))
+        .route("/dav", any(dav::handle))
+        .route("/dav/", any(dav::handle))
+        .route("/dav/{*path}", any(dav::handle))
         .layer(axum::middleware::from_fn_with_state(access, access::admit));
-    Router::new()
+    let router = Router::new()
         .merge(objects)
+        .route("/v1/openapi.json", get(openapi::openapi))
+        .route("/metrics", get(metrics::metrics))
+        .route("/", get(page::page))
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .fallback(nowhere)
         .method_not_allowed_fallback(no_such_method)
         // The store's own limit holds, and it counts while the bytes come.
         .layer(DefaultBodyLimit::disable())
-        .with_state(door)
+        .layer(axum::middleware::from_fn_with_state(door.clone(), metrics::count))
+        .with_state(door);
+    match cors {
+        Some(origin) => router.layer(axum::middleware::from_fn_with_state(origin, origin::share)),
+        None => router,
+    }
 }
 
 async fn nowhere() -> reply::Refusal {

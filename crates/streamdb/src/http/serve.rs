@@ -11,11 +11,16 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use super::patience::Patient;
+use super::tls::Tls;
+
 /// What clients may cost.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// How long a client may take to send the head of a request, or stay silent between two.
     pub head: Duration,
+    /// How long a client may take nothing of an answer.
+    pub write: Duration,
     /// The most bytes of a request's head.
     pub head_bytes: usize,
     /// The most headers of a request.
@@ -30,6 +35,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             head: Duration::from_secs(20),
+            write: Duration::from_secs(60),
             head_bytes: 64 * 1024,
             headers: 100,
             connections: 1024,
@@ -44,6 +50,17 @@ pub async fn serve(
     listener: TcpListener,
     app: Router,
     limits: &Limits,
+    end: impl Future<Output = ()>,
+) -> bool {
+    serve_with(listener, app, limits, None, end).await
+}
+
+/// The same as [`serve`], with TLS where a certificate is given.
+pub async fn serve_with(
+    listener: TcpListener,
+    app: Router,
+    limits: &Limits,
+    tls: Option<Tls>,
     end: impl Future<Output = ()>,
 ) -> bool {
     let mut http = hyper::server::conn::http1::Builder::new();
@@ -71,10 +88,25 @@ pub async fn serve(
         // Answers are written whole; waiting to fill a packet would only delay them.
         let _ = socket.set_nodelay(true);
         let service = TowerToHyperService::new(app.clone());
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(socket), service));
+        let socket = Patient::new(socket, limits.write);
+        let (http, watcher, tls, patience) =
+            (http.clone(), graceful.watcher(), tls.clone(), limits.head);
         tokio::spawn(async move {
             // A connection that breaks is its client's affair.
-            let _ = connection.await;
+            match tls {
+                None => {
+                    let connection = http.serve_connection(TokioIo::new(socket), service);
+                    let _ = watcher.watch(connection).await;
+                }
+                Some(Tls(tls)) => {
+                    // A client that dawdles over the handshake holds a place as well.
+                    let socket = tokio::time::timeout(patience, tls.accept(socket)).await;
+                    if let Ok(Ok(socket)) = socket {
+                        let connection = http.serve_connection(TokioIo::new(socket), service);
+                        let _ = watcher.watch(connection).await;
+                    }
+                }
+            }
             drop(place);
         });
     }

@@ -26,7 +26,7 @@ pub(super) const SOURCE_IF_MATCH: HeaderName = HeaderName::from_static("streamdb
 
 /// Bytes gathered before they are written, so that small network pieces do not each cost a hop to
 /// a blocking thread.
-const GATHERED: usize = 256 * 1024;
+pub(super) const GATHERED: usize = 256 * 1024;
 
 /// The most bytes taken in of a body that has been refused.
 const DRAINED: usize = 8 << 20;
@@ -152,7 +152,7 @@ fn content_type(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
         .transpose()
 }
 
-fn check_length(door: &Door, headers: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn check_length(door: &Door, headers: &HeaderMap) -> Result<(), Refusal> {
     let length = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
@@ -221,7 +221,7 @@ pub(super) async fn next(body: &mut Body, stall: Duration) -> Result<Option<Byte
     }
 }
 
-fn write_all(mut upload: Upload, pieces: Vec<Bytes>) -> Result<Upload, WriteError> {
+pub(super) fn write_all(mut upload: Upload, pieces: Vec<Bytes>) -> Result<Upload, WriteError> {
     for piece in pieces {
         upload.write(&piece)?;
     }

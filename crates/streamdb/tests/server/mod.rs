@@ -47,6 +47,7 @@ impl Server {
         let mut line = String::new();
         let out = child.stdout.take().unwrap();
         BufReader::new(out).read_line(&mut line).unwrap();
+        let line = line.replacen("https://", "http://", 1);
         let address = line.trim().strip_prefix("listening on http://");
         let address = address.unwrap_or_else(|| panic!("the server said {line:?}"));
         Self { child, address: address.parse().unwrap(), agent: agent() }

@@ -1,0 +1,319 @@
+"use strict";
+const $ = (id) => document.getElementById(id);
+const UNDO_MS = 8000, WAVE_BYTES = 64 << 20, TEXT_BYTES = 64 << 10;
+let entries = [], next = null, asked = 0, opened = null, peaks = null, blobUrl = null;
+const leaving = new Map();
+let token = sessionStorage.getItem("token");
+
+// The slash is escaped too: a browser would otherwise take "." and ".." in a key for itself.
+const address = (key) => "/v1/objects/" + encodeURIComponent(key);
+const headers = (more = {}) => token ? { authorization: "Bearer " + token, ...more } : more;
+
+async function ask(url, options = {}) {
+  const answer = await fetch(url, { ...options, headers: headers(options.headers) });
+  if (answer.status === 401) { $("door").hidden = false; $("token").focus(); }
+  if (!answer.ok) {
+    const told = await answer.json().catch(() => ({}));
+    throw new Error(told.error || "the server answered " + answer.status);
+  }
+  return answer;
+}
+
+function make(tag, properties = {}, ...inside) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...inside);
+  return element;
+}
+
+function size(bytes) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let at = 0;
+  while (bytes >= 1024 && at < 4) { bytes /= 1024; at += 1; }
+  return (at && bytes < 10 ? bytes.toFixed(1) : Math.round(bytes)) + " " + units[at];
+}
+const clock = (s) => isFinite(s) ? Math.floor(s / 60) + ":" + String(Math.floor(s % 60)).padStart(2, "0") : "–:––";
+const when = (ms) => new Date(ms).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+
+// ---- listing
+async function list(cursor) {
+  const turn = ++asked;
+  const query = new URLSearchParams({ prefix: $("prefix").value, suffix: $("suffix").value, limit: 200 });
+  if (cursor) query.set("cursor", cursor);
+  try {
+    const page = await (await ask("/v1/objects?" + query)).json();
+    // An answer to what is no longer in the fields is dropped.
+    if (turn !== asked) return;
+    // The door's own keys (WebDAV properties) and folder markers are not for looking at.
+    const seen = page.entries.filter((e) => !e.key.startsWith(".streamdb/") && !(e.size === 0 && e.key.endsWith("/")));
+    entries = cursor ? entries.concat(seen) : seen;
+    next = page.next;
+    $("door").hidden = true;
+    draw();
+    if (next && entries.length === 0) list(next);
+  } catch (error) {
+    if (turn === asked) { entries = []; next = null; draw(error.message); }
+  }
+}
+
+function draw(problem) {
+  const focused = document.activeElement?.dataset?.key;
+  const shown = entries.filter((e) => !leaving.has(e.key));
+  $("rows").replaceChildren(...shown.map(row));
+  if (focused !== undefined) [...$("rows").children].find((r) => r.dataset.key === focused)?.focus();
+  $("list").hidden = shown.length === 0;
+  $("more").hidden = !next;
+  $("empty").hidden = shown.length > 0;
+  $("empty").textContent = problem || ($("prefix").value || $("suffix").value ? "No value has such a name." : "Nothing here yet. Drop files anywhere to store them.");
+}
+
+function row(entry) {
+  const cut = entry.key.lastIndexOf("/", entry.key.length - 2) + 1;
+  const name = make("td", { title: entry.key });
+  if (cut) {
+    const folder = make("button", { className: "folder", type: "button", textContent: entry.key.slice(0, cut), title: "Only what is in here", tabIndex: -1 });
+    folder.onclick = (event) => { event.stopPropagation(); $("prefix").value = entry.key.slice(0, cut); list(); };
+    name.append(folder);
+  }
+  name.append(entry.key.slice(cut));
+  const remove = make("button", { className: "delete", type: "button", textContent: "Delete", ariaLabel: "Delete " + entry.key, tabIndex: -1 });
+  remove.onclick = (event) => { event.stopPropagation(); depart(entry); };
+  const element = make("tr", { tabIndex: 0 }, name,
+    make("td", { textContent: entry.content_type === "application/octet-stream" ? "" : entry.content_type }),
+    make("td", { className: "number", textContent: size(entry.size) }),
+    make("td", { textContent: when(entry.modified) }), make("td", {}, remove));
+  element.dataset.key = entry.key;
+  element.classList.toggle("open", opened?.key === entry.key);
+  element.onclick = () => open(entry);
+  return element;
+}
+
+async function count() {
+  try {
+    const told = await (await fetch("/health")).json();
+    $("counts").textContent = told.keys + (told.keys === 1 ? " value, " : " values, ") + size(told.bytes);
+  } catch { $("counts").textContent = "the server does not answer"; }
+}
+
+// ---- deleting, with a way back: the value goes when the time for undoing has passed
+function depart(entry) {
+  if (leaving.has(entry.key)) return;
+  const rows = [...$("rows").children];
+  const at = rows.findIndex((r) => r.dataset.key === entry.key);
+  if (opened?.key === entry.key) close();
+  const toast = make("div", { className: "toast" }, make("span", { textContent: "Deleted " + entry.key }));
+  const undo = make("button", { className: "undo", type: "button", textContent: "Undo" });
+  const now = make("button", { className: "now", type: "button", textContent: "✕", ariaLabel: "Dismiss" });
+  const end = () => { clearTimeout(timer); toast.remove(); leaving.delete(entry.key); };
+  const go = async (keepalive) => {
+    end();
+    entries = entries.filter((e) => e !== entry);
+    try {
+      // What was put meanwhile under that name is another value, and stays.
+      await ask(address(entry.key), { method: "DELETE", keepalive, headers: { "if-match": '"' + entry.checksum + '"' } });
+    } catch (error) { say("Could not delete " + entry.key + ": " + error.message); list(); }
+    count();
+  };
+  const timer = setTimeout(go, UNDO_MS);
+  undo.onclick = () => { end(); draw(); };
+  now.onclick = () => go();
+  toast.append(undo, now);
+  $("toasts").append(toast);
+  leaving.set(entry.key, { undo: undo.onclick, go });
+  draw();
+  ($("rows").children[Math.min(at, $("rows").children.length - 1)] || $("prefix")).focus();
+}
+addEventListener("pagehide", () => [...leaving.values()].forEach((one) => one.go(true)));
+
+function say(text) {
+  const toast = make("div", { className: "toast" }, make("span", { textContent: text, title: text }));
+  $("toasts").append(toast);
+  setTimeout(() => toast.remove(), UNDO_MS);
+}
+
+// ---- uploading
+function upload(file, replace = false) {
+  const key = $("prefix").value.replace(/[^/]*$/, "") + file.name;
+  const bar = make("progress", { max: 1, value: 0, ariaLabel: "Progress of " + file.name });
+  const stop = make("button", { type: "button", textContent: "Stop" });
+  const item = make("li", {}, make("span", { textContent: key }), bar, stop);
+  $("uploads").append(item);
+  const request = new XMLHttpRequest();
+  request.open("PUT", address(key));
+  for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
+  request.setRequestHeader("content-type", file.type || "application/octet-stream");
+  if (!replace) request.setRequestHeader("if-none-match", "*");
+  request.upload.onprogress = (event) => { if (event.lengthComputable) bar.value = event.loaded / event.total; };
+  stop.onclick = () => { request.abort(); item.remove(); };
+  const fail = (text) => {
+    bar.remove();
+    item.classList.add("failed");
+    item.firstChild.textContent = key + ": " + text;
+    stop.textContent = "Dismiss";
+  };
+  request.onerror = () => fail("the connection broke off; nothing was stored");
+  request.onload = () => {
+    if (request.status < 300) { item.remove(); list(); count(); return; }
+    if (request.status === 412) {
+      fail("there is a value of this name");
+      const again = make("button", { type: "button", textContent: "Replace" });
+      again.onclick = () => { item.remove(); upload(file, true); };
+      item.insertBefore(again, stop);
+      return;
+    }
+    let told = {};
+    try { told = JSON.parse(request.responseText); } catch { /* not ours */ }
+    fail(told.error || "the server answered " + request.status);
+  };
+  request.send(file);
+}
+$("choose").onclick = () => $("files").click();
+$("files").onchange = () => { [...$("files").files].forEach((f) => upload(f)); $("files").value = ""; };
+let over = 0;
+addEventListener("dragenter", (e) => { e.preventDefault(); over += 1; $("drop").hidden = false; });
+addEventListener("dragover", (e) => e.preventDefault());
+addEventListener("dragleave", () => { over -= 1; if (over <= 0) { over = 0; $("drop").hidden = true; } });
+addEventListener("drop", (e) => {
+  e.preventDefault();
+  over = 0;
+  $("drop").hidden = true;
+  [...e.dataTransfer.files].forEach((f) => upload(f));
+});
+
+// ---- opening: sound with its waveform, pictures, text
+function close() {
+  opened = null;
+  peaks = null;
+  $("audio").pause();
+  $("audio").removeAttribute("src");
+  $("picture").removeAttribute("src");
+  if (blobUrl) URL.revokeObjectURL(blobUrl);
+  blobUrl = null;
+  $("player").hidden = true;
+  document.querySelector("tr.open")?.classList.remove("open");
+}
+
+async function open(entry) {
+  close();
+  opened = entry;
+  [...$("rows").children].forEach((r) => r.classList.toggle("open", r.dataset.key === entry.key));
+  const kind = entry.content_type.split("/")[0];
+  const sound = kind === "audio" || kind === "video" || /\.(wav|flac|ogg|opus|mp3|m4a)$/i.test(entry.key);
+  const text = kind === "text" || /json|xml|toml|yaml/.test(entry.content_type);
+  for (const [id, on] of [["toggle", sound], ["wave", sound], ["picture", kind === "image"], ["text", text]]) $(id).hidden = !on;
+  $("title").textContent = entry.key;
+  $("time").textContent = size(entry.size);
+  $("note").hidden = sound || text || kind === "image";
+  $("note").textContent = "This kind of value is not shown here; download it.";
+  $("player").hidden = false;
+  $("save").download = entry.key.split("/").filter(Boolean).pop() || "value";
+  try {
+    let source = address(entry.key), whole = null;
+    // Elements cannot send a token, so what they show is fetched for them.
+    if (token || (sound && entry.size <= WAVE_BYTES)) {
+      whole = await (await ask(source)).blob();
+      if (opened !== entry) return;
+      if (token) source = blobUrl = URL.createObjectURL(whole);
+    }
+    $("save").href = source;
+    if (kind === "image") { $("picture").src = source; $("picture").alt = entry.key; }
+    if (text) {
+      const part = await ask(address(entry.key), { headers: entry.size ? { range: "bytes=0-" + (TEXT_BYTES - 1) } : {} });
+      const shown = await part.text();
+      if (opened === entry) $("text").textContent = shown + (entry.size > TEXT_BYTES ? "\n…" : "");
+    }
+    if (sound) {
+      $("audio").src = source;
+      wave();
+      $("audio").play().catch(() => {});
+      if (whole) {
+        const context = new OfflineAudioContext(1, 1, 44100);
+        const data = await context.decodeAudioData(await whole.arrayBuffer());
+        if (opened === entry) { peaks = outline(data.getChannelData(0), 1200); wave(); }
+      }
+    }
+  } catch (error) {
+    if (opened !== entry) return;
+    $("note").hidden = false;
+    $("note").textContent = sound && error.name === "EncodingError" ? "This sound cannot be drawn." : error.message;
+  }
+}
+
+function outline(samples, columns) {
+  const found = new Float32Array(columns), step = samples.length / columns;
+  let loudest = 1e-4;
+  for (let at = 0; at < columns; at += 1) {
+    const end = Math.min(samples.length, Math.ceil((at + 1) * step));
+    for (let i = Math.floor(at * step); i < end; i += 1) found[at] = Math.max(found[at], Math.abs(samples[i]));
+    loudest = Math.max(loudest, found[at]);
+  }
+  return found.map((peak) => peak / loudest);
+}
+
+function wave() {
+  const canvas = $("wave"), audio = $("audio");
+  if (canvas.hidden || $("player").hidden) return;
+  const scale = devicePixelRatio, width = canvas.clientWidth, height = canvas.clientHeight;
+  canvas.width = width * scale;
+  canvas.height = height * scale;
+  const pen = canvas.getContext("2d"), style = getComputedStyle(document.documentElement);
+  pen.scale(scale, scale);
+  const done = audio.duration ? audio.currentTime / audio.duration : 0;
+  const accent = style.getPropertyValue("--accent"), rest = style.getPropertyValue("--quiet");
+  for (let x = 0; x < width; x += 3) {
+    const from = peaks ? Math.floor(x / width * peaks.length) : 0;
+    const to = peaks ? Math.max(from + 1, Math.floor((x + 3) / width * peaks.length)) : 0;
+    const peak = peaks ? Math.max(...peaks.subarray(from, to)) : 0;
+    const tall = Math.max(2, peak * (height - 8));
+    const past = x / width < done;
+    pen.fillStyle = past ? accent : rest;
+    pen.globalAlpha = past ? 1 : 0.45;
+    pen.beginPath();
+    pen.roundRect(x, (height - tall) / 2, 2, tall, 1);
+    pen.fill();
+  }
+  $("time").textContent = clock(audio.currentTime) + " / " + clock(audio.duration);
+  canvas.setAttribute("aria-valuemax", Math.round(audio.duration) || 0);
+  canvas.setAttribute("aria-valuenow", Math.round(audio.currentTime));
+  canvas.setAttribute("aria-valuetext", $("time").textContent);
+  $("toggle").textContent = audio.paused ? "▶" : "❚❚";
+  $("toggle").ariaLabel = audio.paused ? "Play" : "Pause";
+}
+const toggle = () => { const a = $("audio"); if (a.paused) a.play().catch(() => {}); else a.pause(); };
+for (const event of ["timeupdate", "play", "pause", "loadedmetadata", "seeked"]) $("audio").addEventListener(event, wave);
+$("audio").onerror = () => { if (opened) { $("note").hidden = false; $("note").textContent = "This browser cannot play this sound."; } };
+addEventListener("resize", wave);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", wave);
+$("wave").onclick = (event) => { const a = $("audio"); if (a.duration) a.currentTime = event.offsetX / $("wave").clientWidth * a.duration; };
+$("toggle").onclick = toggle;
+$("close").onclick = close;
+
+// ---- fields and keys
+let typing;
+for (const id of ["prefix", "suffix"]) $(id).oninput = () => { clearTimeout(typing); typing = setTimeout(list, 120); };
+$("search").onsubmit = (event) => { event.preventDefault(); list(); };
+$("more").onclick = () => list(next);
+$("door").onsubmit = (event) => {
+  event.preventDefault();
+  token = $("token").value.trim();
+  sessionStorage.setItem("token", token);
+  list();
+};
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const field = event.target.tagName === "INPUT", on = event.target.closest("tr[data-key]");
+  if (event.key === "Escape") { if (field) event.target.blur(); else close(); return; }
+  if (event.key === "ArrowDown" && (field || event.target === document.body)) { $("rows").firstElementChild?.focus(); event.preventDefault(); return; }
+  if (field) return;
+  const entry = on && entries.find((e) => e.key === on.dataset.key);
+  const seek = event.target === $("wave") && { ArrowLeft: -5, ArrowRight: 5 }[event.key];
+  if (seek) { $("audio").currentTime += seek; event.preventDefault(); }
+  else if (event.key === "/") { $("prefix").focus(); event.preventDefault(); }
+  else if (event.key === "z" || event.key === "u") [...leaving.values()].pop()?.undo();
+  else if (event.key === " " && event.target.tagName !== "BUTTON" && opened && !$("toggle").hidden) { toggle(); event.preventDefault(); }
+  else if (entry && event.key === "Enter" && event.target === on) open(entry);
+  else if (entry && event.key === "Delete") depart(entry);
+  else if (on && event.key === "ArrowDown") { on.nextElementSibling?.focus(); event.preventDefault(); }
+  else if (on && event.key === "ArrowUp") { (on.previousElementSibling || $("prefix")).focus(); event.preventDefault(); }
+});
+list();
+count();

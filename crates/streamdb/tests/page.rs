@@ -1,0 +1,230 @@
+//! The page at `/` in a real browser: Chromium without a window, led by chromedriver.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed test should fail at the line that fails"
+)]
+#![allow(clippy::print_stdout, reason = "what was skipped is told")]
+
+mod server;
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use base64::Engine;
+use serde_json::{Value, json};
+use server::{agent, fresh};
+
+/// A browser, led over the WebDriver protocol.
+struct Browser {
+    driver: Child,
+    session: String,
+}
+
+impl Browser {
+    /// `None`, with a line that says so, where there is no Chromium.
+    fn start(dark: bool) -> Option<Self> {
+        let driver = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn();
+        let Ok(mut driver) = driver else {
+            println!("SKIPPED: no chromedriver (apt-get install chromium chromium-driver)");
+            return None;
+        };
+        let out = BufReader::new(driver.stdout.take().unwrap());
+        let port = out.lines().map_while(Result::ok).find_map(|line| {
+            line.rsplit_once("on port ")
+                .and_then(|(_, port)| port.trim_end_matches('.').parse::<u16>().ok())
+                .filter(|&port| port != 0)
+        });
+        let base = format!("http://127.0.0.1:{}/session", port.unwrap());
+        let mut arguments = vec![
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-dev-shm-usage",
+            "--disable-gpu",
+            "--window-size=1100,800",
+            "--autoplay-policy=no-user-gesture-required",
+        ];
+        if dark {
+            arguments.push("--force-dark-mode");
+        }
+        let wanted = json!({ "capabilities": { "alwaysMatch": {
+            "goog:chromeOptions": { "args": arguments },
+            "goog:loggingPrefs": { "browser": "ALL" },
+        } } });
+        let mut browser = Self { driver, session: base };
+        let told = browser.post("", &wanted);
+        let id = told["sessionId"].as_str().unwrap_or_else(|| panic!("no session: {told}"));
+        browser.session = format!("{}/{id}", browser.session);
+        Some(browser)
+    }
+
+    #[track_caller]
+    fn post(&self, path: &str, body: &Value) -> Value {
+        let mut answer =
+            agent().post(format!("{}{path}", self.session)).send(body.to_string()).unwrap();
+        let text = answer.body_mut().with_config().limit(1 << 28).read_to_string().unwrap();
+        let told: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(answer.status(), 200, "{path}: {told}");
+        told["value"].clone()
+    }
+
+    #[track_caller]
+    fn run(&self, script: &str) -> Value {
+        self.post("/execute/sync", &json!({ "script": script, "args": [] }))
+    }
+
+    /// Asks until the expression is true; the runner's own time limit is the only clock.
+    #[track_caller]
+    fn until(&self, expression: &str) {
+        for _ in 0..1200 {
+            if self.run(&format!("return !!({expression})")) == json!(true) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!(
+            "never came true: {expression}; the page: {}",
+            self.run("return document.body.innerText")
+        );
+    }
+
+    fn names(&self) -> Value {
+        self.run("return [...document.querySelectorAll('#rows tr')].map(r => r.dataset.key)")
+    }
+
+    fn screenshot(&self, name: &str) {
+        // Only kept for whoever wants to look.
+        let Some(dir) = std::env::var_os("STREAMDB_SCREENSHOTS") else { return };
+        let mut answer = agent().get(format!("{}/screenshot", self.session)).call().unwrap();
+        let text = answer.body_mut().with_config().limit(1 << 28).read_to_string().unwrap();
+        let told: Value = serde_json::from_str(&text).unwrap();
+        let image = told["value"].as_str().unwrap();
+        let image = base64::engine::general_purpose::STANDARD.decode(image).unwrap();
+        std::fs::write(Path::new(&dir).join(name), image).unwrap();
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // The driver ends the browser that it started.
+        let _ = agent().delete(&self.session).call();
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+/// Two seconds of a fading tone, as a WAV of 16 bits.
+fn tone() -> Vec<u8> {
+    let rate = 8000_u32;
+    let samples: Vec<i16> = (0..2 * rate)
+        .map(|at| {
+            let (at, rate) = (f64::from(at), f64::from(rate));
+            let swell = (at / rate * 5.0).sin().abs() * (1.0 - at / rate / 2.0);
+            ((at * 440.0 * std::f64::consts::TAU / rate).sin() * swell * 30_000.0) as i16
+        })
+        .collect();
+    let data: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+    let mut wav = b"RIFF".to_vec();
+    wav.extend((36 + data.len() as u32).to_le_bytes());
+    wav.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+    wav.extend(rate.to_le_bytes());
+    wav.extend((rate * 2).to_le_bytes());
+    wav.extend(b"\x02\0\x10\0data");
+    wav.extend((data.len() as u32).to_le_bytes());
+    wav.extend(data);
+    wav
+}
+
+#[test]
+fn upload_search_play_delete_and_undo() {
+    let (dir, server) = fresh();
+    for key in ["scores/opus 1.pdf", "takes/../odd?#%.txt", "takes/2.flac", "notes.txt"] {
+        let key = key.replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+        assert_eq!(server.put(&key.replace(' ', "%20"), b"x"), Some(201));
+    }
+    let Some(browser) = Browser::start(false) else { return };
+    browser.post("/url", &json!({ "url": server.url() }));
+    browser.until("document.querySelectorAll('#rows tr').length === 4");
+
+    // Upload by the field for files, and by dropping.
+    let file = dir.path().join("tone.wav");
+    std::fs::write(&file, tone()).unwrap();
+    let field = browser.post("/element", &json!({ "using": "css selector", "value": "#files" }));
+    let field = field.as_object().unwrap().values().next().unwrap().as_str().unwrap();
+    browser.run("document.getElementById('prefix').value = 'takes/'");
+    browser.post(&format!("/element/{field}/value"), &json!({ "text": file.to_str().unwrap() }));
+    browser.until("document.querySelector('[data-key=\"takes/tone.wav\"]')");
+    browser.run(
+        "const data = new DataTransfer();
+         data.items.add(new File(['dropped'], 'drop.txt', { type: 'text/plain' }));
+         document.body.dispatchEvent(new DragEvent('drop', { bubbles: true, dataTransfer: data }));",
+    );
+    browser.until("document.querySelector('[data-key=\"takes/drop.txt\"]')");
+    assert_eq!(server.get("takes/tone.wav"), Some(tone()));
+    assert_eq!(server.get("takes/drop.txt"), Some(b"dropped".to_vec()));
+    // A name that is taken is not overwritten unasked.
+    browser.post(&format!("/element/{field}/value"), &json!({ "text": file.to_str().unwrap() }));
+    browser.until("document.querySelector('#uploads .failed')");
+    browser.run("document.querySelector('#uploads .failed button:last-child').click()");
+
+    // Search as one types.
+    browser.run("document.getElementById('prefix').value = ''");
+    let suffix = browser.post("/element", &json!({ "using": "css selector", "value": "#suffix" }));
+    let suffix = suffix.as_object().unwrap().values().next().unwrap().as_str().unwrap();
+    browser.post(&format!("/element/{suffix}/value"), &json!({ "text": ".wav" }));
+    browser.until("document.querySelectorAll('#rows tr').length === 1");
+    assert_eq!(browser.names(), json!(["takes/tone.wav"]));
+
+    // Play, by keyboard: down into the list, then open.
+    browser.post(&format!("/element/{suffix}/value"), &json!({ "text": "\u{e015}" }));
+    browser.until("document.activeElement.dataset.key === 'takes/tone.wav'");
+    let row = browser.post("/element", &json!({ "using": "css selector", "value": "#rows tr" }));
+    let row = row.as_object().unwrap().values().next().unwrap().as_str().unwrap();
+    browser.post(&format!("/element/{row}/value"), &json!({ "text": "\u{e007}" }));
+    browser.until("document.getElementById('audio').currentTime > 0.2");
+    browser.until("peaks && peaks.some(p => p > 0.9) && peaks.some(p => p < 0.2)");
+    browser.screenshot("playing.png");
+
+    // Delete, think better of it, and delete in earnest.
+    browser.run("document.getElementById('close').click()");
+    browser.run("document.getElementById('suffix').value = ''; list()");
+    browser.until("document.querySelectorAll('#rows tr').length === 6");
+    let delete = "document.querySelector('[data-key=\"notes.txt\"] .delete').click()";
+    browser.run(delete);
+    browser.until("!document.querySelector('[data-key=\"notes.txt\"]')");
+    browser.screenshot("deleted.png");
+    browser.run("document.querySelector('.undo').click()");
+    browser.until("document.querySelector('[data-key=\"notes.txt\"]')");
+    assert_eq!(server.get("notes.txt"), Some(b"x".to_vec()));
+    browser.run(delete);
+    browser.run("document.querySelector('.now').click()");
+    browser.until("document.getElementById('counts').textContent.startsWith('5 ')");
+    assert_eq!(server.get("notes.txt"), None);
+
+    // Nothing was refused by the page's own policy, and no script failed.
+    let log = browser.post("/se/log", &json!({ "type": "browser" }));
+    let wrong: Vec<_> = log
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|line| line["level"] == "SEVERE" && !line["message"].to_string().contains("412"))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[test]
+fn it_is_also_dark() {
+    let (_dir, server) = fresh();
+    server.put("takes/one.wav", &tone());
+    let Some(browser) = Browser::start(true) else { return };
+    browser.post("/url", &json!({ "url": server.url() }));
+    browser.until("document.querySelectorAll('#rows tr').length === 1");
+    browser.run("document.querySelector('#rows tr').click()");
+    browser.until("peaks");
+    browser.screenshot("dark.png");
+    let ground = browser.run("return getComputedStyle(document.body).backgroundColor");
+    assert_eq!(ground, "rgb(20, 24, 23)");
+}
