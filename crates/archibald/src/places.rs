@@ -83,6 +83,11 @@ pub(crate) fn qemu() -> OsString {
     variable("ARCHIBALD_QEMU").map_or_else(|| "qemu-system-x86_64".into(), OsString::from)
 }
 
+/// What people type to call this program.
+pub(crate) fn called() -> String {
+    env::var("ARCHIBALD_CALLED").unwrap_or_else(|_| "archibald".to_owned())
+}
+
 /// The program search path.
 pub(crate) fn search_path() -> OsString {
     let mut path = env::var_os("PATH").unwrap_or_default();

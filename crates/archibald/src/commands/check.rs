@@ -120,10 +120,11 @@ fn welcome(remote: &Remote) {
         .iter()
         .filter(|forward| forward.transport == Transport::Tcp)
         .find_map(|forward| forward.host_port_of(remote.machine.streamdb.port));
-    terminal::say(&format!("\narchibald shell {name}       log in as {}", remote.user));
-    terminal::say("archibald exec -- CMD       run one command");
+    let me = places::called();
+    terminal::say(&format!("\n{me} shell {name}   log in as {}", remote.user));
+    terminal::say(&format!("{me} exec -- CMD   run one command"));
     if let Some(port) = store.filter(|_| remote.machine.streamdb.enable) {
-        terminal::say(&format!("http://{}:{port}/       StreamDB", remote.door.address));
+        terminal::say(&format!("http://{}:{port}/   StreamDB", remote.door.address));
     }
 }
 
