@@ -24,13 +24,13 @@ pub(crate) struct Failure {
     exit: Exit,
     message: String,
     remedy: Option<String>,
-    /// Shown in place of the message when the error can point at a line.
-    report: Option<miette::Report>,
+    /// Shown in place of the message when the error can point at lines, one each.
+    reports: Vec<miette::Report>,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Display) -> Self {
-        Self { exit, message: message.to_string(), remedy: None, report: None }
+        Self { exit, message: message.to_string(), remedy: None, reports: Vec::new() }
     }
 
     pub(crate) fn with_remedy(mut self, remedy: impl Display) -> Self {
@@ -52,8 +52,11 @@ impl Failure {
     }
 
     pub(crate) fn show(&self) {
-        if let Some(report) = &self.report {
-            return crate::terminal::complain(&format!("{report:?}"));
+        for report in &self.reports {
+            crate::terminal::complain(format!("{report:?}").trim_end());
+        }
+        if !self.reports.is_empty() {
+            return;
         }
         crate::terminal::complain(&format!("error: {}", self.message));
         if let Some(remedy) = &self.remedy {
@@ -64,7 +67,8 @@ impl Failure {
 
 impl From<MachineFileError> for Failure {
     fn from(error: MachineFileError) -> Self {
-        Self { report: Some(error.clone().into()), ..Self::new(Exit::Use, error) }
+        let reports = error.problems().iter().cloned().map(Into::into).collect();
+        Self { reports, ..Self::new(Exit::Use, error) }
     }
 }
 

@@ -14,9 +14,11 @@ use world::{World, machine_file, said};
 #[test]
 fn a_wrong_machine_file_is_shown_at_its_line() {
     let world = World::new();
-    world.write("archibald.toml", "[audio]\nquantum = 48\n");
+    world.write("archibald.toml", "[audio]\nquantum = 48\nserver = \"alsa\"\n");
     let said = world.run(&["up"]);
     assert_eq!(said.status, 2, "{}", said.err);
+    // All that is wrong, at once.
+    assert!(said.err.contains("archibald.toml:3:10"), "{}", said.err);
     assert!(said.err.contains("archibald.toml:2:11"), "{}", said.err);
     assert!(said.err.contains("Write quantum = 32."), "{}", said.err);
     assert!(!world.state("archibald").exists());
