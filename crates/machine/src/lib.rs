@@ -14,7 +14,9 @@ use std::net::{IpAddr, Ipv4Addr};
 pub use file::{DEFAULT_FILE, HostLimits};
 pub use problem::{MachineFileError, Problem};
 pub use settings::{Settings, SettingsUser};
-use units::{Bytes, CpuSet, Forward, Frames, Hertz, Network4, PciAddress, RtPriority, UsbId};
+use units::{
+    Bytes, CpuSet, Forward, Frames, Hertz, Network4, PciAddress, RtPriority, Transport, UsbId,
+};
 
 /// A machine as its file describes it; every value has been checked against the others.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,6 +148,13 @@ pub enum NetworkMode {
 }
 
 impl Network {
+    /// The TCP port of the host that leads to this port of the machine, if one does.
+    #[must_use]
+    pub fn host_port_of(&self, guest: u16) -> Option<u16> {
+        let tcp = self.forward.iter().filter(|forward| forward.transport == Transport::Tcp);
+        tcp.filter_map(|forward| forward.host_port_of(guest)).next()
+    }
+
     /// The machine's own address and the gateway: QEMU's fixed ones in user mode.
     #[must_use]
     pub fn guest_address(&self) -> (Network4, Ipv4Addr) {

@@ -3,7 +3,7 @@
 
 use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use archibald_machine::units::Transport;
@@ -113,13 +113,7 @@ fn draw(rows: &[Row]) {
 /// What to do next, once.
 fn welcome(remote: &Remote) {
     let name = remote.instance.name();
-    let store = remote
-        .machine
-        .network
-        .forward
-        .iter()
-        .filter(|forward| forward.transport == Transport::Tcp)
-        .find_map(|forward| forward.host_port_of(remote.machine.streamdb.port));
+    let store = remote.machine.network.host_port_of(remote.machine.streamdb.port);
     let me = places::called();
     terminal::say(&format!("\n{me} shell {name}   log in as {}", remote.user));
     terminal::say(&format!("{me} exec -- CMD   run one command"));
@@ -200,6 +194,11 @@ fn key_login(remote: &Remote) -> Result<String, String> {
         .stdin(Stdio::null())
         .output()
         .map_err(|error| error.to_string())?;
+    logged_in(&output, remote)
+}
+
+/// Whether the far end of an ssh answered as the machine's user.
+fn logged_in(output: &Output, remote: &Remote) -> Result<String, String> {
     let user = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if output.status.success() && user == remote.user {
         Ok(format!("{user} logs in"))
@@ -244,12 +243,7 @@ fn password_login(remote: &Remote, password: &str) -> Result<String, String> {
         .stdin(Stdio::null())
         .output()
         .map_err(|error| error.to_string())?;
-    let user = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    if output.status.success() && user == remote.user {
-        Ok(format!("{user} logs in"))
-    } else {
-        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
-    }
+    logged_in(&output, remote)
 }
 
 /// Every single TCP port takes a connection on the host; UDP ports are bound by QEMU, and ranges by
@@ -287,10 +281,7 @@ fn store(remote: &Remote) -> Result<String, String> {
     let port = remote
         .machine
         .network
-        .forward
-        .iter()
-        .filter(|forward| forward.transport == Transport::Tcp)
-        .find_map(|forward| forward.host_port_of(remote.machine.streamdb.port))
+        .host_port_of(remote.machine.streamdb.port)
         .ok_or("no port of the host leads to it")?;
     let stamp = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)

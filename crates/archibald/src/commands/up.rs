@@ -195,10 +195,7 @@ impl Up {
         instance.write("credentials", credentials.as_bytes(), 0o600)?;
         let door = machine
             .network
-            .forward
-            .iter()
-            .filter(|forward| forward.transport == Transport::Tcp)
-            .find_map(|forward| forward.host_port_of(22))
+            .host_port_of(22)
             .map(|port| Door { address: machine.network.bind, port });
         instance.remember(&Record {
             schema: RECORD_SCHEMA,
