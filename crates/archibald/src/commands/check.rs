@@ -3,7 +3,7 @@
 
 use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use archibald_machine::units::Transport;
@@ -223,20 +223,12 @@ fn password_row(remote: &Remote) -> Option<Row> {
 
 fn password_login(remote: &Remote, password: &str) -> Result<String, String> {
     let program = places::this_program().map_err(|_| "this program has no path".to_owned())?;
-    let mut ssh = remote
+    let by_key = remote
         .command(&["-T", "-o", "NumberOfPasswordPrompts=1"], &["id".to_owned(), "-un".to_owned()]);
     // ssh takes the first value of an option that it meets, and the identity's options ask for keys.
-    let mut arguments: Vec<_> = ssh.get_args().map(std::ffi::OsStr::to_owned).collect();
-    for (index, option) in
-        ["-o", "PreferredAuthentications=password", "-o", "PubkeyAuthentication=no"]
-            .into_iter()
-            .enumerate()
-    {
-        arguments.insert(index, option.into());
-    }
-    ssh = std::process::Command::new("ssh");
-    let output = ssh
-        .args(arguments)
+    let output = Command::new("ssh")
+        .args(["-o", "PreferredAuthentications=password", "-o", "PubkeyAuthentication=no"])
+        .args(by_key.get_args())
         .env("SSH_ASKPASS", program)
         .env("SSH_ASKPASS_REQUIRE", "force")
         .env(ASKPASS, password)
