@@ -1,7 +1,8 @@
 //! The way from a request to an image: what is in the cache already, what has to be made, in which
 //! order, and that nothing half-made stays.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,15 +13,20 @@ use crate::digest::{Key, copy_sparse};
 use crate::error::During;
 use crate::ext4::{Disk, Formatter};
 use crate::guest_files::Overlay;
+use crate::layer::Sketch;
 use crate::manifest::MANIFEST_SCHEMA;
-use crate::seal::{self, Durability, Meter, Unsound};
+use crate::seal::{self, Durability, Unsound};
 use crate::{
     BuildError, Cache, Cancel, Contention, Image, Lock, Manifest, Progress, Request, Stage, boot,
     space,
 };
 
-/// Room for the boot files and the file system's own changes beside the copied base.
-const IMAGE_EXTRA: u64 = 256 << 20;
+/// The file system of a base.
+pub(crate) const BASE_DISK: &str = "disk.raw";
+/// What an image changes in it, as a layer.
+pub(crate) const IMAGE_DISK: &str = "disk.qcow2";
+/// Room for the boot files and the sketch of the file system.
+const IMAGE_EXTRA: u64 = 384 << 20;
 
 impl Cache {
     /// The image of `request`: from the cache if it is there and whole, else built. What is damaged
@@ -37,9 +43,17 @@ impl Cache {
             Some(initrd) => Some(fs::read(&initrd.init).during("read", &initrd.init)?),
             None => None,
         };
-        let build = Build { cache: self, request, overlay, init, progress, cancel };
+        let warned = RefCell::default();
+        let build = Build { cache: self, request, overlay, init, progress, cancel, warned };
         if !request.refresh {
             if let Some(image) = build.cached_image()? {
+                // What a build left that was killed after its image was in place. Whoever builds
+                // right now sweeps for itself.
+                if self.partial().exists() {
+                    if let Ok(guard) = self.lock(Contention::Fail, progress, cancel) {
+                        build.sweep(&guard)?;
+                    }
+                }
                 return Ok(image);
             }
         }
@@ -61,6 +75,8 @@ struct Build<'a> {
     init: Option<Vec<u8>>,
     progress: &'a dyn Progress,
     cancel: &'a Cancel,
+    /// The warnings given, since what is damaged is met again on the way to building it.
+    warned: RefCell<BTreeSet<String>>,
 }
 
 impl Build<'_> {
@@ -93,7 +109,7 @@ impl Build<'_> {
     }
 
     fn image_id(&self, base: &str) -> String {
-        let mut key = Key::new("image");
+        let mut key = Key::new("image layer");
         key.add(base);
         self.overlay.add_to(&mut key);
         if let (Some(initrd), Some(init)) = (&self.request.initrd, &self.init) {
@@ -108,23 +124,27 @@ impl Build<'_> {
     fn cached_image(&self) -> Result<Option<Image>, BuildError> {
         let Some(base) = self.base_key() else { return Ok(None) };
         let dir = self.cache.image(&self.image_id(&base));
-        Ok(self.sound(&dir)?.map(|manifest| Image::new(dir, manifest)))
+        let found = self.cache.verify(&dir, self.progress, self.cancel);
+        Ok(self.sound(found)?.map(|manifest| Image::new(dir, manifest)))
     }
 
     fn cached_base(&self) -> Result<Option<Manifest>, BuildError> {
         let Some(base) = self.base_key() else { return Ok(None) };
-        self.sound(&self.cache.base(&base))
+        self.sound(seal::verify(&self.cache.base(&base), self.progress, self.cancel))
     }
 
-    /// The manifest of a directory that is whole. One that is damaged is as good as none, but told.
-    fn sound(&self, dir: &Path) -> Result<Option<Manifest>, BuildError> {
-        match seal::verify(dir, self.progress, self.cancel) {
+    /// The manifest of what is whole. What is damaged is as good as none, but told.
+    fn sound(&self, found: Result<Manifest, Unsound>) -> Result<Option<Manifest>, BuildError> {
+        match found {
             Ok(manifest) => Ok(Some(manifest)),
             Err(Unsound::Absent) => Ok(None),
             Err(Unsound::Cancelled) => Err(BuildError::Cancelled),
             Err(Unsound::Damaged { path, reason }) => {
                 let path = path.display();
-                self.progress.warning(&format!("{path} is damaged ({reason}): building it again"));
+                let warning = format!("{path} is damaged ({reason}): building it again");
+                if self.warned.borrow_mut().insert(warning.clone()) {
+                    self.progress.warning(&warning);
+                }
                 Ok(None)
             }
         }
@@ -146,7 +166,7 @@ impl Build<'_> {
         let key = recipe.base_key(&Lock::of(packages.clone()));
 
         progress.stage(Stage::Filesystem);
-        let disk_path = partial.join("disk.raw");
+        let disk_path = partial.join(BASE_DISK);
         let formatter = Formatter { tools, isolation, logs: &logs, cancel };
         let root = work.join("root");
         formatter.format(&root, &disk_path, &key.bytes(), &work)?;
@@ -165,6 +185,7 @@ impl Build<'_> {
             kernel,
             built: 0,
             packages,
+            base_disk: None,
             artifacts: BTreeMap::new(),
         };
         let dir = self.cache.base(&key.name());
@@ -181,28 +202,36 @@ impl Build<'_> {
         let base_dir = self.cache.base(&base.base);
         let work = self.partial("image-work")?;
         let partial = self.partial("image")?;
-        let disk_bytes = base.artifacts.get("disk.raw").map_or(0, |disk| disk.bytes);
-        space::require(&partial, self.overlay.bytes() * 2 + IMAGE_EXTRA)?;
+        space::require(&partial, self.overlay.bytes() * 3 + IMAGE_EXTRA)?;
 
         progress.stage(Stage::GuestFiles);
-        let mut meter = Meter::new(progress, disk_bytes);
-        for name in base.artifacts.keys() {
-            let copied = |bytes| meter.add(bytes);
-            copy_sparse(&base_dir.join(name), &partial.join(name), cancel, copied)?;
+        let base_disk = base_dir.join(BASE_DISK);
+        let sketch = Sketch::of(tools, &base_disk, &work, cancel)?;
+        let sketched = Disk { tools, path: sketch.path() };
+        sketched.overlay(&self.overlay, &work)?;
+        sketched.check()?;
+        // As seen from the image's place, and from this one: both are two levels down.
+        let backing = format!("../../base/{}/{BASE_DISK}", base.base);
+        sketch.write_layer(&partial.join(IMAGE_DISK), &backing, &work, cancel)?;
+        for name in ["vmlinuz", "vmlinux"] {
+            if base.artifacts.contains_key(name) {
+                copy_sparse(&base_dir.join(name), &partial.join(name), cancel, |_| ())?;
+            }
         }
-        let disk_path = partial.join("disk.raw");
-        let disk = Disk { tools, path: &disk_path };
-        disk.overlay(&self.overlay, &work)?;
-        disk.check()?;
 
         if let (Some(initrd), Some(init)) = (&self.request.initrd, &self.init) {
             progress.stage(Stage::Boot);
             let kernel = base.kernel.as_deref();
             let to = partial.join("initrd");
+            let disk = Disk { tools, path: &base_disk };
             boot::write_initrd(disk, kernel, init, &initrd.modules, &to, &work)?;
         }
-        let manifest =
-            Manifest { id: self.image_id(&base.base), artifacts: BTreeMap::new(), ..base.clone() };
+        let manifest = Manifest {
+            id: self.image_id(&base.base),
+            base_disk: base.artifacts.get(BASE_DISK).map(|disk| disk.sha256.clone()),
+            artifacts: BTreeMap::new(),
+            ..base.clone()
+        };
         let dir = self.cache.image(&manifest.id);
         let manifest = self.seal(&partial, &dir, manifest, Durability::Eventually)?;
         Ok(Image::new(dir, manifest))

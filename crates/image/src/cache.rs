@@ -12,9 +12,10 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use crate::build::{BASE_DISK, IMAGE_DISK};
 use crate::error::During;
 use crate::seal::{self, Unsound};
-use crate::{BuildError, Cancel, Image, Progress, Quiet, Stage, Tools};
+use crate::{BuildError, Cancel, Image, Manifest, Progress, Quiet, Stage, Tools};
 
 /// An image cache: `debs/`, `base/<key>/`, `images/<id>/`, and `recipes/<key>`, which names the base
 /// that a recipe gave last.
@@ -162,7 +163,7 @@ impl Cache {
         cancel: &Cancel,
     ) -> Result<Image, OpenError> {
         let found = self.resolve(id)?;
-        match seal::verify(found.dir(), progress, cancel) {
+        match self.verify(found.dir(), progress, cancel) {
             Ok(manifest) => Ok(Image::new(found.dir().to_owned(), manifest)),
             Err(Unsound::Absent) => {
                 Err(OpenError::Unknown { id: id.to_owned(), cache: self.root.clone() })
@@ -170,6 +171,29 @@ impl Cache {
             Err(Unsound::Damaged { path, reason }) => Err(OpenError::Damaged { path, reason }),
             Err(Unsound::Cancelled) => Err(OpenError::Cancelled),
         }
+    }
+
+    /// The manifest of the image in `dir` if its files and the base under them are whole.
+    pub(crate) fn verify(
+        &self,
+        dir: &Path,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Manifest, Unsound> {
+        let manifest = seal::verify(dir, progress, cancel)?;
+        let layer = |reason: &str| {
+            let (path, reason) = (dir.join(IMAGE_DISK), reason.to_owned());
+            Unsound::Damaged { path, reason }
+        };
+        let base = match seal::verify(&self.base(&manifest.base), progress, cancel) {
+            Err(Unsound::Absent) => return Err(layer("the base that it is a layer over is gone")),
+            result => result?,
+        };
+        let found = base.artifacts.get(BASE_DISK).map(|disk| &disk.sha256);
+        if found.is_none() || found != manifest.base_disk.as_ref() {
+            return Err(layer("it is a layer over another base"));
+        }
+        Ok(manifest)
     }
 
     /// Removes an image that is not among those in use, and bases that no image stands on any more;
@@ -184,8 +208,8 @@ impl Cache {
     }
 
     /// Removes all images but the `keep` newest and those in use, and bases that no image stands on
-    /// any more; says how many bytes that freed. Every change of a guest file leaves an image of
-    /// full size behind.
+    /// any more; says how many bytes that freed. Every change of a guest file leaves an image
+    /// behind.
     pub fn prune(&self, keep: usize, in_use: &BTreeSet<String>) -> Result<u64, RemoveError> {
         let _guard = self.lock(Contention::Fail, &Quiet, &Cancel::new())?;
         let mut freed = 0;

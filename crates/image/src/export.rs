@@ -48,7 +48,7 @@ pub fn export(
     };
     let (partial, log) = (beside(".partial"), beside(".log"));
     let mut convert = command(tools, "qemu-img")?;
-    convert.args(["convert", "-f", "raw"]);
+    convert.args(["convert", "-f", "qcow2"]);
     match format {
         Format::Qcow2 => convert.args(["-O", "qcow2", "-c", "-o", "compression_type=zstd"]),
         Format::Raw => convert.args(["-O", "raw"]),

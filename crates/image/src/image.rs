@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::build::IMAGE_DISK;
 use crate::error::During;
 use crate::ext4::Disk;
-use crate::{BuildError, Manifest, Tools};
+use crate::{BuildError, Cancel, ExportError, Format, Manifest, Tools, export};
 
 /// An image that was found whole. Its files are read-only by agreement: a machine puts its own
 /// copy-on-write layer over them.
@@ -44,9 +45,10 @@ impl Image {
         &self.dir
     }
 
-    /// The root file system, ext4 without a partition table, label `archibald`.
+    /// The root file system, ext4 without a partition table, label `archibald`: a qcow2 file over
+    /// the disk of the base, which it names relative to itself.
     pub fn disk(&self) -> PathBuf {
-        self.dir.join("disk.raw")
+        self.dir.join(IMAGE_DISK)
     }
 
     /// The uncompressed kernel for direct boot by PVH; `None` if this kernel cannot.
@@ -64,20 +66,16 @@ impl Image {
         self.artifact("initrd")
     }
 
-    /// The distribution's initrd.
-    pub fn stock_initrd(&self) -> Option<PathBuf> {
-        self.artifact("initrd.stock")
-    }
-
     fn artifact(&self, name: &str) -> Option<PathBuf> {
         self.manifest.artifacts.contains_key(name).then(|| self.dir.join(name))
     }
 
     /// What is in the image although a generic one must not have it: host keys, authorized keys,
     /// an identity, passwords. `scratch` is a directory for files in between.
-    pub fn impurities(&self, tools: &Tools, scratch: &Path) -> Result<Vec<Impurity>, BuildError> {
+    pub fn impurities(&self, tools: &Tools, scratch: &Path) -> Result<Vec<Impurity>, ExportError> {
         fs::create_dir_all(scratch).during("create", scratch)?;
-        let path = self.disk();
+        let path = scratch.join("disk.raw");
+        export(self, Format::Raw, &path, tools, &Cancel::new())?;
         let disk = Disk { tools, path: &path };
         let mut found = Vec::new();
         let mut tell = |path: String, reason| found.push(Impurity { path, reason });

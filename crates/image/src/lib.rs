@@ -17,6 +17,7 @@ mod export;
 mod ext4;
 mod guest_files;
 mod image;
+mod layer;
 mod lock;
 mod manifest;
 mod progress;

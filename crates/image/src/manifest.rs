@@ -25,7 +25,10 @@ pub struct Manifest {
     pub built: u64,
     /// Every installed package, sorted by name.
     pub packages: Vec<Package>,
-    /// The files beside this one, by name (`disk.raw`, `vmlinuz` ...).
+    /// SHA-256 of the base's disk, over which the image's is a layer; `None` for a base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_disk: Option<String>,
+    /// The files beside this one, by name (`disk.qcow2`, `vmlinuz` ...).
     pub artifacts: BTreeMap<String, Artifact>,
 }
 

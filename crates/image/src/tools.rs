@@ -37,12 +37,14 @@ const TOOLS: &[Tool] = &[
     tool("debugfs", "e2fsprogs", "reads and writes files of the image without mounting it"),
     tool("dumpe2fs", "e2fsprogs", "lists the inodes whose times are made reproducible"),
     tool("e2fsck", "e2fsprogs", "checks the finished file system"),
+    tool("e2image", "e2fsprogs", "takes out the metadata that debugfs works on"),
     tool("setpriv", "util-linux", "ends child processes together with the build"),
     tool("unshare", "util-linux", "keeps mounts and processes of the build to itself"),
     tool("xz", "xz-utils", "unpacks kernel modules"),
     tool("zstd", "zstd", "unpacks the kernel"),
     tool("gzip", "gzip", "unpacks kernels of other releases"),
-    tool("qemu-img", "qemu-utils", "exports images"),
+    tool("qemu-img", "qemu-utils", "makes and exports the image's disk"),
+    tool("qemu-io", "qemu-utils", "writes the image's disk"),
     Tool {
         rootless_only: true,
         ..tool("newuidmap", "uidmap", "gives an ordinary user the guest's user ids")

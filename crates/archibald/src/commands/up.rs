@@ -266,7 +266,7 @@ fn boot_up(launch: &Launch<'_>, steps: &Steps, cancel: &AtomicBool) -> Result<()
 fn create_disk(backing: &Path, disk: &Path, size: Bytes) -> Result<(), Failure> {
     let partial = disk.with_extension("partial");
     let output = Command::new("qemu-img")
-        .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+        .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
         .args([backing, &partial])
         .arg(size.0.to_string())
         .output()

@@ -14,7 +14,8 @@ fn damage(path: &Path, change: impl Fn(&fs::File)) {
 }
 
 fn flip(file: &fs::File) {
-    file.write_all_at(b"!", 40 << 20).unwrap();
+    let middle = file.metadata().unwrap().len() / 2;
+    file.write_all_at(b"!", middle).unwrap();
 }
 
 fn cut(file: &fs::File) {
@@ -33,7 +34,7 @@ fn a_damaged_disk_is_built_again() {
 
         let told = Told::default();
         let again = workshop.build(&request(Vec::new()), &told).unwrap();
-        assert!(told.warnings.lock().unwrap()[0].contains("disk.raw is damaged"));
+        assert!(told.warnings.lock().unwrap()[0].contains("disk.qcow2 is damaged"));
         assert!(!told.stages.lock().unwrap().contains(&Stage::Packages), "from the base");
         assert_eq!(disk_sum(&again), disk_sum(&whole));
         workshop.cache.inspect(whole.id(), &Quiet, &Cancel::new()).unwrap();
@@ -51,7 +52,24 @@ fn a_damaged_base_does_not_become_an_image() {
     let told = Told { cancel_at: Some(Stage::Packages), ..Told::default() };
     let error = workshop.build(&request(vec![file]), &told).unwrap_err();
     assert!(matches!(error, BuildError::Cancelled), "{error}");
-    assert!(told.warnings.lock().unwrap()[0].contains("disk.raw is damaged"));
+    let warnings = told.warnings.lock().unwrap();
+    assert!(warnings.len() == 1 && warnings[0].contains("disk.raw is damaged"), "{warnings:?}");
     assert!(workshop.cache.list().unwrap().is_empty());
     workshop.assert_nothing_left();
+}
+
+#[test]
+fn an_image_is_no_better_than_the_base_under_it() {
+    let workshop = Workshop::with_base();
+    let image = workshop.build(&request(Vec::new()), &Told::default()).unwrap();
+    let base = workshop.path().join("base").join(&image.manifest().base);
+    let opened = || workshop.cache.inspect(image.id(), &Quiet, &Cancel::new());
+    opened().unwrap();
+    let away = workshop.path().join("away");
+    fs::rename(&base, &away).unwrap();
+    assert!(opened().unwrap_err().to_string().contains("the base that it is a layer over is gone"));
+    fs::rename(&away, &base).unwrap();
+    damage(&base.join("disk.raw"), flip);
+    let error = opened().unwrap_err().to_string();
+    assert!(error.contains("base") && error.contains("disk.raw is damaged"), "{error}");
 }

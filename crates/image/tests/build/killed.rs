@@ -19,7 +19,7 @@ fn killed_at_every_stage_the_next_build_is_right() {
         ("stage sealing", 1, 300),
         ("stage adding guest files", 1, 50),
         ("stage extracting kernel and initrd", 1, 5),
-        ("stage sealing", 1, 200),
+        ("stage sealing", 1, 1),
     ] {
         let mut building = Building::start(workshop.path(), None, Some(workshop.path()));
         building.wait_for(stage, nth);

@@ -8,8 +8,8 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use archibald_image::{
-    BuildError, Cache, Cancel, Contention, GuestFile, Image, Initrd, Progress, Recipe, Request,
-    Stage, Tools,
+    BuildError, Cache, Cancel, Contention, Format, GuestFile, Image, Initrd, Progress, Recipe,
+    Request, Stage, Tools, export,
 };
 use tempfile::TempDir;
 
@@ -156,7 +156,14 @@ pub(crate) fn copy(from: &Path, to: &Path) {
 }
 
 pub(crate) fn disk_sum(image: &Image) -> String {
-    image.manifest().artifacts["disk.raw"].sha256.clone()
+    image.manifest().artifacts["disk.qcow2"].sha256.clone()
+}
+
+/// The image's disk as one raw file in `dir`, for debugfs and e2fsck.
+pub(crate) fn raw(image: &Image, dir: &Path) -> PathBuf {
+    let path = dir.join("exported.raw");
+    export(image, Format::Raw, &path, &tools(), &Cancel::new()).unwrap();
+    path
 }
 
 /// An initrd without modules: the small recipe has no kernel.
