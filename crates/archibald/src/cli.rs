@@ -9,7 +9,8 @@ use crate::failure::Failure;
 #[derive(Debug, Parser)]
 #[command(name = "archibald", version, max_term_width = 100)]
 #[command(
-    after_help = "Exit status: 0 all good, 1 a check failed, 2 wrong use or bad input, 3 the host lacks something."
+    after_help = "The wrapper ./archibald also knows:\n  test [--quick]    The whole test run; --quick leaves out what builds or boots an image\n  --no-install      Before the verb: only name what is missing on this host\n\n\
+                  Exit status: 0 all good, 1 a check failed, 2 wrong use or bad input, 3 the host lacks something."
 )]
 struct Cli {
     #[command(subcommand)]

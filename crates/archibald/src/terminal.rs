@@ -12,18 +12,28 @@ use serde::Serialize;
 
 /// A line of a verb's result.
 pub(crate) fn say(line: &str) {
+    print(&as_called(line));
+}
+
+fn print(line: &str) {
     // A reader that has gone (`| head`) is no reason to panic.
     let _ = std::io::Write::write_all(&mut std::io::stdout(), format!("{line}\n").as_bytes());
 }
 
+/// Commands in a text as people can type them here: `./archibald up` for who came by the wrapper.
+fn as_called(text: &str) -> String {
+    text.replace("`archibald ", &format!("`{} ", crate::places::called()))
+}
+
 /// A line about what goes wrong or on, beside the result.
 pub(crate) fn complain(line: &str) {
+    let line = as_called(line);
     let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{line}\n").as_bytes());
 }
 
 /// A verb's result for programs.
 pub(crate) fn say_json(value: &impl Serialize) {
-    say(&serde_json::to_string_pretty(value).unwrap_or_default());
+    print(&serde_json::to_string_pretty(value).unwrap_or_default());
 }
 
 /// A table without lines: columns as wide as they need to be, cut to the terminal.

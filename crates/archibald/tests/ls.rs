@@ -1,7 +1,7 @@
 //! `archibald ls` lists what is there.
 
 mod world;
-use world::World;
+use world::{World, said};
 
 #[test]
 fn nothing_is_a_list_too() {
@@ -13,4 +13,12 @@ fn nothing_is_a_list_too() {
         (said.status, json["schema"].as_u64(), json["machines"].as_array().map(Vec::len)),
         (0, Some(1), Some(0))
     );
+}
+
+#[test]
+fn commands_are_told_as_they_are_called_here() {
+    let world = World::new();
+    let said =
+        said(world.command(&["ls"]).env("ARCHIBALD_CALLED", "./archibald").output().unwrap());
+    assert!(said.out.contains("`./archibald up` makes one"), "{}", said.out);
 }

@@ -72,6 +72,18 @@ fn a_taken_port_is_named_with_its_holder_and_the_way_out() {
 }
 
 #[test]
+fn a_taken_port_of_a_range_gets_a_range_instead() {
+    let world = World::new();
+    let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let range = format!("{}-{}:8000-8010", port - 5, port + 5);
+    world.write("archibald.toml", &machine_file("studio", &[&range]));
+    let said = world.run(&["up"]);
+    assert_eq!(said.status, 3, "{}", said.err);
+    assert!(said.err.contains(":8000-8010\" instead"), "{}", said.err);
+}
+
+#[test]
 fn a_bridge_says_that_it_is_not_there() {
     let world = World::new();
     world.write("archibald.toml", "[network]\nmode = \"bridge\"\n");

@@ -17,8 +17,8 @@ use crate::layer::Sketch;
 use crate::manifest::MANIFEST_SCHEMA;
 use crate::seal::{self, Durability, Unsound};
 use crate::{
-    BuildError, Cache, Cancel, Contention, Image, Lock, Manifest, Progress, Request, Stage, boot,
-    space,
+    BuildError, Cache, Cancel, Contention, Image, Lock, Manifest, Progress, Quiet, Request, Stage,
+    boot, space,
 };
 
 /// The file system of a base.
@@ -38,13 +38,7 @@ impl Cache {
         progress: &dyn Progress,
         cancel: &Cancel,
     ) -> Result<Image, BuildError> {
-        let overlay = Overlay::load(&request.guest)?;
-        let init = match &request.initrd {
-            Some(initrd) => Some(fs::read(&initrd.init).during("read", &initrd.init)?),
-            None => None,
-        };
-        let warned = RefCell::default();
-        let build = Build { cache: self, request, overlay, init, progress, cancel, warned };
+        let build = Build::new(self, request, progress, cancel)?;
         if !request.refresh {
             if let Some(image) = build.cached_image()? {
                 // What a build left that was killed after its image was in place. Whoever builds
@@ -62,9 +56,23 @@ impl Cache {
         let result = build.make(&guard);
         // A failed build leaves its work behind up to here; a failed removal is swept next time.
         let swept = build.sweep(&guard);
-        let image = result?;
+        // Where in the cache the room ran out is of no use to anybody.
+        let image = result.map_err(|error| match error {
+            BuildError::NoSpace { dir, needed, available } if dir.starts_with(self.root()) => {
+                BuildError::NoSpace { dir: self.root().to_owned(), needed, available }
+            }
+            other => other,
+        })?;
         swept?;
         Ok(image)
+    }
+
+    /// The id of the image that `request` stands for, which need not be built yet; `None` if not
+    /// even its base is.
+    pub fn id_of(&self, request: &Request) -> Result<Option<String>, BuildError> {
+        let cancel = Cancel::new();
+        let build = Build::new(self, request, &Quiet, &cancel)?;
+        Ok(build.base_key().map(|base| build.image_id(&base)))
     }
 }
 
@@ -79,7 +87,22 @@ struct Build<'a> {
     warned: RefCell<BTreeSet<String>>,
 }
 
-impl Build<'_> {
+impl<'a> Build<'a> {
+    fn new(
+        cache: &'a Cache,
+        request: &'a Request,
+        progress: &'a dyn Progress,
+        cancel: &'a Cancel,
+    ) -> Result<Self, BuildError> {
+        let overlay = Overlay::load(&request.guest)?;
+        let init = match &request.initrd {
+            Some(initrd) => Some(fs::read(&initrd.init).during("read", &initrd.init)?),
+            None => None,
+        };
+        let warned = RefCell::default();
+        Ok(Self { cache, request, overlay, init, progress, cancel, warned })
+    }
+
     fn make(&self, guard: &Guard) -> Result<Image, BuildError> {
         if !self.request.refresh {
             // Another process may have built it while this one waited.

@@ -80,14 +80,14 @@ pub fn argv(
             list.pair("-accel", "kvm");
             list.pair(
                 "-machine",
-                "q35,hpet=off,vmport=off,smm=off,pit=off,sata=off,smbus=off,dump-guest-core=off,mem-merge=off",
+                "q35,hpet=off,vmport=off,smm=off,pit=off,sata=off,smbus=off,i8042=off,dump-guest-core=off,mem-merge=off",
             );
         }
         Accelerator::Tcg => {
             // One translating thread a vCPU. The timers stay: without KVM's clock the guest
             // calibrates its own against them.
             list.pair("-accel", "tcg,thread=multi,tb-size=512");
-            list.pair("-machine", "q35,vmport=off,smm=off,sata=off,smbus=off");
+            list.pair("-machine", "q35,vmport=off,smm=off,sata=off,smbus=off,i8042=off");
         }
     }
     list.pair("-cpu", cpu(machine, accelerator));

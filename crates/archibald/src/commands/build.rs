@@ -173,10 +173,19 @@ pub(crate) fn image(
     let request = request(file, locked, refresh)?;
     let cache = cache()?;
     let image = cache.build(&request, Contention::Wait, steps, cancel).map_err(build_failure)?;
-    // Every changed guest file leaves an image of full size behind. Whoever cannot prune now, because
-    // another build has the cache, prunes next time.
+    // Every changed guest file leaves an image behind. Whoever cannot prune now, because another build
+    // has the cache, prunes next time.
     let _ = cache.prune(KEPT_IMAGES, &super::image::in_use()?);
     Ok(image)
+}
+
+/// Whether this machine file would now give another image than `id`. What cannot be found out is no
+/// reason to keep a machine from starting.
+pub(crate) fn is_outdated(id: &str, file: &MachineFile) -> bool {
+    let current = || -> Result<Option<String>, Failure> {
+        cache()?.id_of(&request(file, false, false)?).map_err(build_failure)
+    };
+    matches!(current(), Ok(Some(current)) if current != id)
 }
 
 fn build_failure(error: BuildError) -> Failure {

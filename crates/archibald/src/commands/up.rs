@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use archibald_image::{Cancel, OpenError};
-use archibald_machine::units::{Bytes, Transport};
+use archibald_machine::units::{Bytes, Forward, Transport};
 use archibald_machine::{Machine, NetworkMode};
 use archibald_vm::accel::{self, Choice};
 use archibald_vm::argv::{Accelerator, BootFiles, argv, forwarded, forwarded_by_qemu};
@@ -125,8 +125,12 @@ impl Up {
             build::need_tools()?;
             return match build::cache()?.inspect(&record.image, steps, cancel) {
                 Ok(_) => {
+                    let newer = match build::is_outdated(&record.image, file) {
+                        true => "; its image is not what the files give now",
+                        false => "",
+                    };
                     steps.note(&format!(
-                        "starting \"{}\" on its own disk; --recreate would take a fresh one",
+                        "starting \"{}\" on its own disk{newer}; --recreate would take a fresh one",
                         instance.name()
                     ));
                     Ok((record.image, record.boot))
@@ -296,12 +300,21 @@ fn ports_free(machine: &Machine, file: &Path) -> Result<(), Failure> {
         .collect();
     let more = taken.len().saturating_sub(list.len());
     let more = if more > 0 { format!("\nand {more} more") } else { String::new() };
-    let guest =
-        all.iter().find(|(_, host, _)| *host == first.port).map_or(first.port, |port| port.2);
-    // Ten thousand higher is easy to remember, and still a port for every port below that.
-    let instead = 10_000 + first.port % 10_000;
+    let of_port = |forward: &&Forward| {
+        forward.pairs().any(|(host, _)| host == first.port) && forward.transport == first.transport
+    };
+    let instead = machine.network.forward.iter().find(of_port).map(elsewhere);
+    let instead =
+        instead.map_or_else(String::new, |forward| format!(": for example \"{forward}\" instead"));
     Err(Failure::new(Exit::Environment, list.join("\n") + &more).with_remedy(format!(
-        "End that program, or change network.forward in {}: for example \"{instead}:{guest}\" instead.",
+        "End that program, or change network.forward in {}{instead}.",
         file.display(),
     )))
+}
+
+/// The same forward from other ports of the host.
+fn elsewhere(forward: &Forward) -> Forward {
+    // Ten thousand higher is easy to remember, and still a port for every port below that.
+    let host = (10_000 + forward.host % 10_000).min(u16::MAX - forward.count);
+    Forward { host, ..*forward }
 }

@@ -40,7 +40,9 @@ fn files_replace_and_join_those_of_the_distribution() {
     let mut request = request(guest);
     request.initrd = Some(initrd(workshop.path()));
     let told = Told::default();
+    let id = workshop.cache.id_of(&request).unwrap();
     let image = workshop.build(&request, &told).unwrap();
+    assert_eq!(id.as_deref(), Some(image.id()), "known before it is built");
     assert!(!told.stages.lock().unwrap().contains(&Stage::Packages));
 
     let disk = raw(&image, workshop.path());
