@@ -98,6 +98,14 @@ pub(crate) fn search_path() -> OsString {
 
 /// The machine file: the one given, else the folder's, else the project's default.
 pub(crate) fn machine_file(given: Option<&Path>) -> Result<MachineFile, Failure> {
+    machine_file_for(given, &host_limits())
+}
+
+/// As [`machine_file`], checked against these limits: those of another host, or none.
+pub(crate) fn machine_file_for(
+    given: Option<&Path>,
+    limits: &HostLimits,
+) -> Result<MachineFile, Failure> {
     let path = match given {
         Some(path) => path.to_owned(),
         None if Path::new(MACHINE_FILE).exists() => MACHINE_FILE.into(),
@@ -107,7 +115,7 @@ pub(crate) fn machine_file(given: Option<&Path>) -> Result<MachineFile, Failure>
         Failure::new(Exit::Use, format!("{}: {error}", path.display()))
             .with_remedy("`archibald init` writes a machine file into this folder.")
     })?;
-    let machine = Machine::parse(&path.display().to_string(), &text, &host_limits())?;
+    let machine = Machine::parse(&path.display().to_string(), &text, limits)?;
     Ok(MachineFile { path, text, machine })
 }
 

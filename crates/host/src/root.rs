@@ -53,6 +53,9 @@ impl<T> Fact<T> {
         if shown.len() < self.text.len() {
             shown.push_str(" ...");
         }
+        if shown.is_empty() {
+            shown.push_str("empty");
+        }
         Evidence::new(&self.file, shown)
     }
 }

@@ -1,96 +1,137 @@
-//! `archibald doctor`: whether this host can build and run a machine, and what to do where it cannot.
+//! `archibald doctor`: what this host is ready for, what stands against it, and what to do about it.
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use archibald_host::Root;
+use archibald_host::facts::{Access, Facts};
+use archibald_host::readiness::{Finding, KvmTrial, Mode, ModeState, Readiness, Severity, Wanted};
 use archibald_image::required_tools;
 use archibald_machine::units::Bytes;
-use archibald_vm::accel::{self, Choice};
-use archibald_vm::argv::Accelerator;
+use archibald_vm::accel;
+use archibald_vm::argv::BootFiles;
 use archibald_vm::qemu::Qemu;
-use serde::Serialize;
 
 use super::build;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::{places, terminal};
 
-/// Check that this host has what a machine needs; exit status 3 when something is missing.
+/// Look at this host: which modes it is ready for, and what to do where it is not.
+///
+/// Exit status 1 when something stops what the machine file asks for, 3 when a program is missing.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Doctor {
+    /// The machine file; ./archibald.toml or the default one when left out.
+    #[arg(short, long)]
+    file: Option<PathBuf>,
+    /// Look at the host whose /proc, /sys and /etc lie below this directory.
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
     /// For programs.
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Debug, Serialize)]
-struct Finding {
-    what: &'static str,
-    severity: Severity,
-    found: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remedy: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Severity {
-    Ok,
-    Warning,
-    Blocker,
-}
-
 /// Free disk below which a build fails: packages, base, image and downloads side by side.
 const DISK: Bytes = Bytes(12 * Bytes::GIB);
 
+/// Findings that tell of a missing program.
+const PROGRAMS: [&str; 3] = ["qemu", "tools", "ssh"];
+
 impl Doctor {
     pub(crate) fn run(self) -> Result<u8, Failure> {
-        let findings = [qemu(), tools(), ssh(), accelerator(), memory(), disk()];
+        // CPUs that are not there are a finding here, not a fault of the file.
+        let file = places::machine_file_for(self.file.as_deref(), &Default::default())?;
+        let root = Root::new(&self.root);
+        let facts = facts(&root)?;
+        let (trial, others) = match root.is_this_host() {
+            true => (trial(&facts), vec![qemu(), tools(), ssh(), disk()]),
+            false => (None, Vec::new()),
+        };
+        let readiness = Readiness::of(&facts, &Wanted::from(&file.machine), trial, others);
         if self.json {
-            terminal::say_json(&serde_json::json!({ "schema": 1, "findings": findings }));
+            let Readiness { modes, findings } = &readiness;
+            let report = serde_json::json!({ "schema": 2, "modes": modes, "findings": findings });
+            terminal::say_json(&report);
         } else {
-            for finding in &findings {
-                let mark = match finding.severity {
-                    Severity::Ok => "ok",
-                    Severity::Warning => "warning",
-                    Severity::Blocker => "missing",
-                };
-                terminal::say(&format!("{mark:<8} {}: {}", finding.what, finding.found));
-                if let Some(remedy) = &finding.remedy {
-                    terminal::say(&format!("         {remedy}"));
-                }
-            }
+            draw(&readiness);
         }
-        let blocked = findings.iter().any(|finding| finding.severity == Severity::Blocker);
-        Ok(if blocked { 3 } else { 0 })
+        let lacks_program = readiness
+            .findings
+            .iter()
+            .any(|finding| finding.severity == Severity::Blocker && is_program(finding));
+        Ok(match (readiness.is_blocked(), lacks_program) {
+            (_, true) => Exit::Environment as u8,
+            (true, false) => Exit::Failed as u8,
+            (false, false) => 0,
+        })
     }
 }
 
-fn ok(what: &'static str, found: String) -> Finding {
-    Finding { what, severity: Severity::Ok, found, remedy: None }
+/// What is read below a root.
+pub(crate) fn facts(root: &Root) -> Result<Facts, Failure> {
+    Facts::read(root).map_err(|error| {
+        Failure::new(Exit::Use, error)
+            .with_remedy("Give --root a directory that holds a host's /proc, /sys and /etc.")
+    })
 }
 
-fn finding(
-    what: &'static str,
-    severity: Severity,
-    found: String,
-    remedy: impl Into<String>,
-) -> Finding {
-    Finding { what, severity, found, remedy: Some(remedy.into()) }
+fn is_program(finding: &Finding) -> bool {
+    PROGRAMS.contains(&finding.id.as_str())
+}
+
+fn draw(readiness: &Readiness) {
+    let modes = readiness.modes.iter().map(|state| {
+        let asked = if state.asked { "asked for" } else { "" };
+        vec![state.mode.to_string(), verdict(state), asked.to_owned()]
+    });
+    terminal::say(&terminal::table(&["READY FOR", "", ""], modes.collect()));
+    terminal::say("");
+    for finding in &readiness.findings {
+        let mark = match finding.severity {
+            Severity::Ok => "ok",
+            Severity::Note => "note",
+            Severity::Warning => "warning",
+            Severity::Blocker if is_program(finding) => "missing",
+            Severity::Blocker => "BLOCKER",
+        };
+        terminal::say(&format!("{mark:<8} {}: {}", finding.what, finding.found));
+        if let Some(remedy) = &finding.remedy {
+            terminal::say(&format!("         {remedy}"));
+        }
+        if finding.severity >= Severity::Warning {
+            for evidence in &finding.evidence {
+                terminal::say(&format!("         [{}: {}]", evidence.file, evidence.content));
+            }
+        }
+    }
+}
+
+fn verdict(state: &ModeState) -> String {
+    match state.ready {
+        true => "yes".to_owned(),
+        false => format!("no: {}", state.stopped_by.join(", ")),
+    }
 }
 
 fn qemu() -> Finding {
     match Qemu::find(places::qemu()) {
-        Ok(qemu) => ok("QEMU", qemu.banner),
-        Err(error) => finding("QEMU", Severity::Blocker, error.to_string(), error.remedy()),
+        Ok(qemu) => Finding::new("qemu", "QEMU", qemu.banner),
+        Err(error) => {
+            Finding::new("qemu", "QEMU", error.to_string()).stop(&[Mode::Emulation], error.remedy())
+        }
     }
 }
 
 fn tools() -> Finding {
     match build::need_tools() {
-        Ok(()) => ok("build tools", format!("all {} are there", required_tools().len())),
+        Ok(()) => {
+            let found = format!("all {} are there", required_tools().len());
+            Finding::new("tools", "build tools", found)
+        }
         Err(failure) => {
             let (found, remedy) = failure.words();
-            finding("build tools", Severity::Blocker, found, remedy)
+            Finding::new("tools", "build tools", found).stop(&[Mode::Emulation], remedy)
         }
     }
 }
@@ -103,54 +144,27 @@ fn ssh() -> Finding {
         .filter(|program| !std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
         .collect();
     if missing.is_empty() {
-        return ok("SSH client", "ssh, scp and ssh-keygen are there".to_owned());
+        return Finding::new("ssh", "SSH client", "ssh, scp and ssh-keygen are there");
     }
     let found = format!("{} not found", missing.join(", "));
-    finding(
-        "SSH client",
-        Severity::Blocker,
-        found,
-        "Debian, Ubuntu: apt-get install openssh-client",
-    )
+    Finding::new("ssh", "SSH client", found)
+        .stop(&[Mode::Emulation], "Debian, Ubuntu: apt-get install openssh-client")
 }
 
-fn accelerator() -> Finding {
-    // Without an image there is no guest to try; `up` makes the trial.
-    let Choice { accelerator, because } = accel::choose(Path::new("/"), || Ok(()));
-    match accelerator {
-        Accelerator::Kvm => ok("KVM", "offered; `up` makes sure by a trial guest".to_owned()),
-        Accelerator::Tcg => finding(
-            "KVM",
-            Severity::Warning,
-            because,
-            "The machine runs in emulation: all works, slowly, and latency is not judged.",
-        ),
+/// Boots a guest under KVM for a second, where that could go well and an image is there to boot.
+fn trial(facts: &Facts) -> KvmTrial {
+    let virtualization = &facts.virtualization;
+    if virtualization.extension.is_none() || virtualization.kvm != Access::Open {
+        return None;
     }
-}
-
-fn memory() -> Finding {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|line| {
-        line.strip_prefix("MemTotal:")?.trim().split(' ').next()?.parse::<u64>().ok()
-    });
-    let Some(total) = kib.map(|kib| Bytes(kib << 10)) else {
-        return finding(
-            "memory",
-            Severity::Warning,
-            "/proc/meminfo cannot be read".to_owned(),
-            "Mount /proc.",
-        );
+    let qemu = Qemu::find(places::qemu()).ok()?;
+    let image = build::cache().ok()?.list().ok()?.into_iter().next()?;
+    let boot = BootFiles {
+        disk: image.disk(),
+        kernel: image.vmlinux().or_else(|| image.vmlinuz())?,
+        initrd: image.initrd()?,
     };
-    let found = format!("{total} in all");
-    if total < Bytes(4 * Bytes::GIB) {
-        return finding(
-            "memory",
-            Severity::Warning,
-            found,
-            "Write machine.memory = \"1 GiB\" in the machine file.",
-        );
-    }
-    ok("memory", found)
+    Some(accel::trial(&qemu, &boot, Duration::from_secs(20)))
 }
 
 fn disk() -> Finding {
@@ -159,18 +173,14 @@ fn disk() -> Finding {
     let free = match rustix::fs::statvfs(existing) {
         Ok(stat) => Bytes(stat.f_bavail * stat.f_frsize),
         Err(error) => {
-            return finding(
-                "disk",
-                Severity::Warning,
-                format!("{}: {error}", existing.display()),
-                "Check the disk.",
-            );
+            return Finding::new("disk", "disk", format!("{}: {error}", existing.display()))
+                .warn("Check the disk.");
         }
     };
     let found = format!("{free} free for {}", cache.display());
-    if free < DISK {
-        let remedy = format!("Free {DISK}, or set XDG_CACHE_HOME to a larger disk.");
-        return finding("disk", Severity::Warning, found, remedy);
+    let finding = Finding::new("disk", "disk", found);
+    match free < DISK {
+        true => finding.warn(format!("Free {DISK}, or set XDG_CACHE_HOME to a larger disk.")),
+        false => finding,
     }
-    ok("disk", found)
 }
