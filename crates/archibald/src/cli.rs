@@ -34,6 +34,7 @@ enum Verb {
     Image(commands::image::Image),
     Init(commands::init::Init),
     Doctor(commands::doctor::Doctor),
+    Scan(commands::scan::Scan),
     Completions(commands::completions::Completions),
     Man(commands::man::Man),
     #[command(hide = true)]
@@ -63,6 +64,7 @@ pub(crate) fn run() -> Result<u8, Failure> {
         Verb::Image(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),
         Verb::Doctor(verb) => verb.run(),
+        Verb::Scan(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(),
         Verb::Man(verb) => verb.run(),
         Verb::Keep(verb) => verb.run(),

@@ -22,6 +22,7 @@ fn from_up_to_delete() {
     up_ends_with_every_check_held(&world);
     status_and_ls_say_that_it_runs(&world);
     exec_passes_words_and_status(&world);
+    scan_puts_host_and_machine_side_by_side(&world);
     copy_brings_files_in_and_out(&world);
     the_store_answers_curl(&world);
     a_port_of_the_range_answers(&world);
@@ -77,6 +78,22 @@ fn exec_passes_words_and_status(world: &World) {
     child.stdin.take().unwrap().write_all(b"echo from-$((40 + 2))\nexit\n").unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("from-42"), "{output:?}");
+}
+
+fn scan_puts_host_and_machine_side_by_side(world: &World) {
+    let said = world.run(&["scan", "--json"]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    let scan: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let ids = |of: &str| -> Vec<String> {
+        let rows = scan[of].as_array().unwrap_or_else(|| panic!("{of}: {}", said.out));
+        rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids("host"), ids("machine"));
+    let machine = scan["machine"].as_array().unwrap();
+    let warned = |id: &str| machine.iter().any(|r| r["id"] == id && r["verdict"] == "warning");
+    for id in ["root", "audio_group", "preempt_rt", "rt_prio", "swappiness", "power_management"] {
+        assert!(!warned(id), "{id}: {machine:#?}");
+    }
 }
 
 fn copy_brings_files_in_and_out(world: &World) {

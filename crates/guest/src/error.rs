@@ -55,6 +55,9 @@ pub enum GuestError {
     /// The settings hold secrets, and half of the rows are read as root.
     #[error("a check needs root: run `sudo archibald-guest check`")]
     NotRoot,
+    /// /proc cannot be read.
+    #[error("{0}: mount /proc")]
+    NotAHost(#[from] archibald_host::facts::NotAHost),
     /// Output could not be written.
     #[error("cannot write the report: {0}")]
     Output(#[from] io::Error),

@@ -7,6 +7,6 @@
 pub mod facts;
 pub mod readiness;
 mod root;
-//pub mod scan;
+pub mod scan;
 
 pub use root::{Evidence, Fact, Root};

@@ -14,6 +14,7 @@ pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod restart;
+pub(crate) mod scan;
 pub(crate) mod shell;
 pub(crate) mod status;
 pub(crate) mod stop;

@@ -3,6 +3,7 @@
 mod check;
 mod generate;
 mod ready;
+mod scan;
 mod setup;
 
 use std::io::Write;
@@ -30,6 +31,8 @@ pub enum Command {
     Ready(ready::Arguments),
     /// Check everything that must hold in this machine
     Check(check::Arguments),
+    /// Show what rtcqs and realtimeconfigquickscan would say of this machine
+    Scan(scan::Arguments),
 }
 
 impl Command {
@@ -43,6 +46,7 @@ impl Command {
             Self::Generate(arguments) => arguments.run(),
             Self::Ready(arguments) => arguments.run(),
             Self::Check(arguments) => arguments.run(out),
+            Self::Scan(arguments) => arguments.run(out),
         }
     }
 }
