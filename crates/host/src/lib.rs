@@ -4,7 +4,9 @@
 //! Everything is read below a [`Root`], so that a test can make up a host. Nothing here writes to the
 //! terminal or reads the environment.
 
+pub mod change;
 pub mod facts;
+pub mod plan;
 pub mod readiness;
 mod root;
 pub mod scan;

@@ -11,6 +11,7 @@ mod virtualization;
 
 pub use cpus::{CState, Cpu, Cpus, Node};
 pub use kernel::{Kernel, KernelKind};
+pub(crate) use memory::chosen as memory_chosen;
 pub use memory::{HugePages, Memory};
 pub use pci::{Iommu, IommuGroup, PciDevice, Vendor};
 pub use session::{Access, Session};

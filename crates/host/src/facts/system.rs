@@ -15,6 +15,10 @@ pub struct System {
     pub irqbalance: Option<Evidence>,
     /// Whether cgroup version 2 is the only hierarchy.
     pub cgroup2: bool,
+    /// The loader entries, by their names.
+    pub entries: Vec<String>,
+    /// The interrupts' numbers.
+    pub interrupts: Vec<u32>,
 }
 
 /// A distribution.
@@ -60,8 +64,15 @@ const ENTRIES: [&str; 3] =
 impl System {
     pub(super) fn read(root: &Root) -> Self {
         let distribution = Distribution::read(root);
+        let bootloader = bootloader(root, distribution.family);
+        let entries = match bootloader {
+            Some(Bootloader::Entries(at)) => root.names(at),
+            _ => Vec::new(),
+        };
         Self {
-            bootloader: bootloader(root, distribution.family),
+            bootloader,
+            entries: entries.into_iter().filter(|name| name.ends_with(".conf")).collect(),
+            interrupts: root.names("/proc/irq").iter().filter_map(|n| n.parse().ok()).collect(),
             distribution,
             irqbalance: process(root, "irqbalance"),
             // In the mixed setup this file lies one directory deeper.

@@ -42,6 +42,15 @@ pub(crate) fn machine_file(host: &str) -> &'static str {
     }
 }
 
+/// The same with CPUs of its own, also for those who ask for none.
+pub(crate) fn wanting_cpus(host: &str) -> &'static str {
+    match host {
+        "laptop-without-iommu" => "[realtime]\nhost-cpus = \"1,3\"\n",
+        "test-machine" => "[machine]\nvcpus = 1\n[realtime]\nhost-cpus = \"1\"\nisolated = \"\"\n",
+        _ => machine_file(host),
+    }
+}
+
 /// Makes the tree of this host below `root`.
 pub(crate) fn unfold(host: &str, root: &Path) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/tests/hosts");
