@@ -35,6 +35,7 @@ enum Verb {
     Init(commands::init::Init),
     Doctor(commands::doctor::Doctor),
     Scan(commands::scan::Scan),
+    Host(commands::host::Host),
     Completions(commands::completions::Completions),
     Man(commands::man::Man),
     #[command(hide = true)]
@@ -65,6 +66,7 @@ pub(crate) fn run() -> Result<u8, Failure> {
         Verb::Init(verb) => verb.run(),
         Verb::Doctor(verb) => verb.run(),
         Verb::Scan(verb) => verb.run(),
+        Verb::Host(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(),
         Verb::Man(verb) => verb.run(),
         Verb::Keep(verb) => verb.run(),
