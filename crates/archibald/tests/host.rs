@@ -6,7 +6,12 @@
 mod hosts;
 mod world;
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use world::{Said, World};
 
@@ -122,4 +127,133 @@ fn what_is_applied_is_told_and_taken_back() {
     assert!(
         !world.path("host/etc/sysctl.d").exists() && !world.path("host/var/lib/archibald").exists()
     );
+}
+
+/// A Debian with GRUB and a kernel, as mmdebstrap makes it; kept outside of the checkout.
+fn debian() -> Result<PathBuf, String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("making and entering a Debian root needs root".to_owned());
+    }
+    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache"),
+        PathBuf::from,
+    );
+    let cache = cache.join("archibald-tests");
+    let (tar, draft) = (cache.join("trixie-grub.tar"), cache.join("trixie-grub.partial.tar"));
+    if tar.is_file() {
+        return Ok(tar);
+    }
+    fs::create_dir_all(&cache).unwrap();
+    let output = Command::new("mmdebstrap")
+        .args(["--quiet", "--mode=root", "--variant=apt"])
+        .args(["--include=grub-pc,linux-image-cloud-amd64", "trixie"])
+        .arg(&draft)
+        .output()
+        .map_err(|error| format!("mmdebstrap: {error}"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("mmdebstrap: {}", said.lines().last().unwrap_or("failed")));
+    }
+    fs::rename(&draft, &tar).unwrap();
+    Ok(tar)
+}
+
+/// Every file with its mode and a sum of its bytes.
+fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, u64)> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().flatten() {
+            let (path, metadata) = (entry.path(), entry.metadata().unwrap());
+            let mut sum = DefaultHasher::new();
+            if metadata.is_dir() {
+                folders.push(path.clone());
+            } else if metadata.is_symlink() {
+                fs::read_link(&path).unwrap().hash(&mut sum);
+            } else if metadata.is_file() {
+                fs::read(&path).unwrap().hash(&mut sum);
+            }
+            let name = path.strip_prefix(root).unwrap().to_owned();
+            found.insert(name, (metadata.mode(), sum.finish()));
+        }
+    }
+    found
+}
+
+/// GRUB's own update-grub is run in a real Debian: the kernel's line has the arguments after `apply`,
+/// and after `revert` no file of the system differs.
+#[test]
+#[ignore = "makes a Debian root; run by ./archibald test"]
+fn a_real_debian_boots_with_the_arguments_and_gets_every_byte_back() {
+    let world = World::new();
+    let root = world.path("debian");
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let tar = if cpus > 1 { debian() } else { Err("one CPU cannot be shared out".to_owned()) };
+    let tar = match tar {
+        Ok(tar) => tar,
+        Err(reason) => {
+            println!("SKIPPED apply and revert on a real Debian: {reason}");
+            return;
+        }
+    };
+    fs::create_dir(&root).unwrap();
+    let unpacked = Command::new("tar").arg("-xf").arg(tar).arg("-C").arg(&root).status().unwrap();
+    assert!(unpacked.success());
+    fs::create_dir_all(root.join("boot/grub")).unwrap();
+    world.write(
+        "archibald.toml",
+        "[machine]\nvcpus = 1\nmemory = \"1 GiB\"\n[realtime]\nhost-cpus = \"1\"\nisolated = \"\"\n",
+    );
+    // The mounts are in a namespace of this one command, and go with it.
+    let within = |words: &[&str]| {
+        let mount =
+            "for each in proc sys dev; do mount --bind /$each \"$0\"/$each; done; exec \"$@\"";
+        let own = world.command(words);
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-ec", mount]).arg(&root).arg(own.get_program());
+        command.args(own.get_args()).current_dir(own.get_current_dir().unwrap());
+        command.envs(own.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        world::said(command.output().unwrap())
+    };
+    let at = root.to_str().unwrap();
+    let line = || {
+        let menu = fs::read_to_string(root.join("boot/grub/grub.cfg")).unwrap();
+        let lines = menu.lines().map(str::trim).filter(|line| line.starts_with("linux"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    // As GRUB's menu is before anything is done.
+    let grub = Command::new("unshare")
+        .args(["--mount", "sh", "-ec"])
+        .arg("for each in proc sys dev; do mount --bind /$each \"$0\"/$each; done; exec chroot \"$0\" update-grub")
+        .arg(&root)
+        .output()
+        .unwrap();
+    assert!(grub.status.success(), "{}", String::from_utf8_lossy(&grub.stderr));
+    let (before, plain) = (tree(&root), line());
+    println!("before: {}", plain[0]);
+
+    let said = within(&["host", "apply", "--root", at]);
+    assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+    let applied = line();
+    println!("applied: {}", applied[0]);
+    let words = "isolcpus=managed_irq,domain,1";
+    assert!(applied[0].contains(words) && applied[0].contains("hugepages=1"), "{applied:?}");
+    let rescue = |line: &&String| line.contains(" single ");
+    assert!(applied.iter().filter(rescue).all(|line| !line.contains(words)), "{applied:?}");
+    assert!(applied.iter().any(|line| rescue(&line)), "{applied:?}");
+    assert_eq!(within(&["host", "status", "--root", at]).status, 0);
+    let again = within(&["host", "apply", "--root", at]);
+    assert!(again.out.contains("all is in place already"), "{}{}", again.out, again.err);
+
+    let said = within(&["host", "revert", "--root", at]);
+    assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+    println!("reverted: {}", line()[0]);
+    assert_eq!(line(), plain);
+    let after = tree(&root);
+    let apart: Vec<_> = before
+        .keys()
+        .chain(after.keys())
+        .filter(|path| before.get(*path) != after.get(*path))
+        .collect();
+    assert!(apart.is_empty(), "left behind or changed: {apart:?}");
 }

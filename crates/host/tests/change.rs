@@ -253,6 +253,35 @@ fn the_process_that_is_killed() {
     }
 }
 
+/// The kernel may find fewer pages than it was asked for; those are given back all the same. What
+/// somebody else has set since is theirs.
+#[test]
+fn pages_that_came_in_part_are_given_back_and_the_knobs_of_others_are_left() {
+    let made = Made::new("intel-desktop");
+    made.apply(&made.plan("intel-desktop", Way::Live)).unwrap();
+    let knob = |name: &str| made.root.path(&format!("/proc/sys/vm/{name}"));
+    fs::write(knob("nr_hugepages"), "1500\n").unwrap();
+    fs::write(knob("swappiness"), "33\n").unwrap();
+    let reverted = revert(&made.root, false, &mut Noted(&made.root), &mut |_: &str| {}).unwrap();
+    assert_eq!(reverted.left, ["/proc/sys/vm/swappiness"]);
+    assert_eq!(fs::read_to_string(knob("nr_hugepages")).unwrap().trim(), "0");
+    assert_eq!(fs::read_to_string(knob("swappiness")).unwrap().trim(), "33");
+}
+
+/// A second plan does not find irqbalance running, because the first apply stopped it.
+#[test]
+fn a_service_that_was_stopped_does_not_make_another_plan() {
+    let made = Made::new("intel-desktop");
+    made.apply(&made.plan("intel-desktop", Way::Live)).unwrap();
+    fs::remove_file(made.root.path("/proc/812/comm")).unwrap();
+    let again = made.plan("intel-desktop", Way::Live);
+    assert!(again.activations.is_empty());
+    assert_eq!(made.apply(&again).unwrap(), Applied::default());
+    made.revert().unwrap();
+    let ran = fs::read_to_string(made.root.directory().with_extension("commands")).unwrap();
+    assert_eq!(ran, "systemctl start irqbalance.service\n");
+}
+
 #[test]
 fn what_somebody_else_edited_is_refused_before_anything_is_touched() {
     let made = Made::new("intel-desktop");
@@ -337,4 +366,67 @@ fn a_partition_that_the_kernel_calls_invalid_is_no_success() {
     fs::create_dir_all(made.root.path("/sys/fs/cgroup/archibald/cpuset.cpus.partition")).unwrap();
     let error = made.apply(&made.plan("intel-desktop", Way::Live)).unwrap_err();
     assert!(error.to_string().contains("cpuset.cpus.partition"), "{error}");
+}
+
+#[test]
+fn a_plan_takes_nothing_that_the_host_stands_on() {
+    let made = Made::new("amd-shared-group");
+    let facts = Facts::read(&made.root).unwrap();
+    let plan = |file: &str| {
+        let machine = Machine::parse("archibald.toml", file, &Default::default()).unwrap();
+        Plan::of(&facts, &Wanted::from(&machine), Way::Boot, &[], &made.root)
+    };
+    // The group whole, and with it the disk and the network.
+    let all = plan(
+        "[devices]\npci = [\"02:00.0\", \"02:00.1\", \"22:00.0\", \"00:01.2\", \"09:00.0\"]\n",
+    );
+    let left = all.left_out.iter().map(|left| format!("{}: {}", left.what, left.why));
+    let left = left.collect::<Vec<_>>().join("\n");
+    for words in [
+        "02:00.1: the host may stand on it: it is a disk",
+        "22:00.0: the host may",
+        "01.2: a bridge",
+        "09:00.0: there is no such",
+    ] {
+        assert!(left.contains(words), "{words} not in\n{left}");
+    }
+    let changes = format!("{:?}", all.changes);
+    assert!(!changes.contains("02:00.1") && !changes.contains("22:00.0"));
+    // More memory than the host can spare would keep it from booting.
+    let large = plan("[machine]\nmemory = \"15 GiB\"\n[realtime]\nhost-cpus = \"4-5\"\n");
+    let difference: String =
+        large.changes.iter().map(archibald_host::plan::Change::difference).collect();
+    assert!(difference.contains("isolcpus") && !difference.contains("hugepages"), "{difference}");
+    assert!(large.left_out.iter().any(|left| left.why.contains("might not boot")));
+}
+
+#[test]
+fn the_nixos_module_is_nix() {
+    let made = Made::new("server-two-nodes");
+    let plan = made.plan("server-two-nodes", Way::Boot);
+    let Target::File { after, .. } = &plan.changes[0].target else { panic!("{plan:?}") };
+    let text = String::from_utf8(after.clone()).unwrap();
+    let parsed = rnix::Root::parse(&text);
+    assert!(parsed.errors().is_empty(), "{:?}\n{text}", parsed.errors());
+    assert!(!rnix::Root::parse(&text.replace("];", "]")).errors().is_empty());
+}
+
+/// Arch with GRUB has no drop-ins: the one file is edited, and the shell that reads it gets the words.
+#[test]
+fn grub_without_drop_ins_gets_its_words_at_the_end_of_its_file() {
+    let made = Made::new("laptop-without-iommu");
+    fs::remove_dir_all(made.root.path("/boot/loader")).unwrap();
+    fs::create_dir_all(made.root.path("/etc/default")).unwrap();
+    let file = made.root.path("/etc/default/grub");
+    fs::write(&file, "GRUB_CMDLINE_LINUX_DEFAULT='loglevel=3 quiet'").unwrap();
+    let before = made.tree();
+    made.apply(&made.plan("laptop-without-iommu", Way::Boot)).unwrap();
+    let ran = fs::read_to_string(made.root.directory().with_extension("commands")).unwrap();
+    assert_eq!(ran, "grub-mkconfig -o /boot/grub/grub.cfg\n");
+    let script = format!(". {}; echo \"$GRUB_CMDLINE_LINUX_DEFAULT\"", file.display());
+    let output = Command::new("sh").args(["-ec", &script]).output().unwrap();
+    let line = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(line.starts_with("loglevel=3 quiet isolcpus=managed_irq,domain,1,3 "), "{line}");
+    made.revert().unwrap();
+    assert_eq!(made.tree(), before);
 }

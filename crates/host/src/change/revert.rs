@@ -117,7 +117,8 @@ fn restore(
             if kernel::is_in_force(&at, &back) || !at.exists() {
                 return Ok(());
             }
-            if !kernel::is_in_force(&at, knob) {
+            // What may fail may also have come about in part: fewer pages than were asked for.
+            if !kernel::is_in_force(&at, knob) && !knob.may_fail {
                 reverted.left.push(path.clone());
                 return Ok(());
             }

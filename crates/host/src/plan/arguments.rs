@@ -28,9 +28,9 @@ pub(super) fn arguments(host: &Host<'_>, extra: &[String], plan: &mut Plan) -> V
         words.push("skew_tick=1".to_owned());
         words.push("nosoftlockup".to_owned());
         words.push("transparent_hugepage=never".to_owned());
-        words.extend(huge_pages(host));
+        words.extend(huge_pages(host).filter(|_| host.fits_memory()));
     }
-    if !host.wanted.pci.is_empty() {
+    if !host.devices.is_empty() {
         let extension = host.facts.virtualization.extension.as_ref().map(|fact| fact.value);
         // AMD's IOMMU is on by default, and amd_iommu=on is no value that the kernel knows.
         words.extend((extension == Some(Extension::Vmx)).then(|| "intel_iommu=on".to_owned()));

@@ -27,10 +27,10 @@ pub(super) fn plan(host: &Host<'_>, extra: &[String], plan: &mut Plan) {
         irqbalance(host, plan);
         slices(host, plan);
     }
-    if !host.wanted.pci.is_empty() {
+    if !host.devices.is_empty() {
         devices(host, plan);
     }
-    if !host.wanted.cpus.is_empty() || !host.wanted.pci.is_empty() {
+    if !host.wanted.cpus.is_empty() || !host.devices.is_empty() {
         limits(host, plan);
     }
 }
@@ -60,7 +60,7 @@ pub(super) fn sysctl_path(name: &str) -> String {
 /// How many pages of 2 MiB hold the guest, where there are none of 1 GiB or they would not fit.
 fn small_pages(host: &Host<'_>) -> Option<u64> {
     let gigabyte = host.facts.cpus.gigabyte_pages && host.wanted.memory.0 % Bytes::GIB == 0;
-    (!gigabyte).then(|| host.wanted.memory.0.div_ceil(2 * Bytes::MIB))
+    (!gigabyte && host.fits_memory()).then(|| host.wanted.memory.0.div_ceil(2 * Bytes::MIB))
 }
 
 fn sysctls(host: &Host<'_>, plan: &mut Plan) {
@@ -169,7 +169,7 @@ fn slices(host: &Host<'_>, plan: &mut Plan) {
 fn devices(host: &Host<'_>, plan: &mut Plan) {
     let mut text =
         String::from("# by address: vfio-pci's ids= would take every device of the kind\n");
-    for address in &host.wanted.pci {
+    for address in &host.devices {
         let _ = writeln!(
             text,
             "ACTION==\"add\", SUBSYSTEM==\"pci\", KERNEL==\"{address}\", ATTR{{driver_override}}=\"vfio-pci\""

@@ -7,6 +7,8 @@ use super::boot::{mask, sysctl_path, sysctl_values, sysfs_values};
 use super::{Activation, Change, Effect, Host, Knob, LeftOut, Plan, Target};
 use crate::facts::memory_chosen;
 
+const PAGES: &str = "vm.nr_hugepages";
+
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 pub(super) fn plan(host: &Host<'_>, plan: &mut Plan) {
@@ -29,10 +31,11 @@ pub(super) fn plan(host: &Host<'_>, plan: &mut Plan) {
         "never",
         "pages are not put together behind the guest's back",
     ));
-    for (name, value, why) in sysctl_values(host) {
+    let pages = sysctl_path(PAGES);
+    for (name, value, why) in sysctl_values(host).into_iter().filter(|(name, ..)| *name != PAGES) {
         plan.changes.extend(knob(host, &sysctl_path(name), &value, why));
     }
-    pages(host, plan);
+    plan.changes.extend(huge_pages(host, &pages));
     let halt = "/sys/module/kvm/parameters/halt_poll_ns";
     plan.changes.extend(knob(host, halt, "0", "a vCPU that halts gives its CPU back at once"));
     if host.facts.system.irqbalance.is_some() {
@@ -138,14 +141,18 @@ fn interrupts(host: &Host<'_>, plan: &mut Plan) {
     }
 }
 
-/// Pages of 1 GiB are hardly to be had once memory is in use; pages of 2 MiB are.
-fn pages(host: &Host<'_>, plan: &mut Plan) {
-    let path = "/proc/sys/vm/nr_hugepages";
-    if plan.changes.iter().any(|change| change.path == path) {
-        return;
+/// Pages of 1 GiB are hardly to be had once memory is in use. Of 2 MiB the kernel finds as many as it
+/// can, which may be fewer.
+fn huge_pages(host: &Host<'_>, path: &str) -> Option<Change> {
+    if !host.fits_memory() {
+        return None;
     }
-    let before = host.original_line(path).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    let before: u64 = host.original_line(path)?.parse().ok()?;
     let count = before + host.wanted.memory.0.div_ceil(2 * Bytes::MIB);
-    let why = "memory for the guest, in pages of 2 MiB";
-    plan.changes.extend(knob(host, path, &count.to_string(), why));
+    let mut change =
+        knob(host, path, &count.to_string(), "memory for the guest, in pages of 2 MiB")?;
+    if let Target::Kernel(knob) = &mut change.target {
+        knob.may_fail = true;
+    }
+    Some(change)
 }

@@ -3,11 +3,12 @@
 
 mod arguments;
 mod boot;
+mod devices;
 mod difference;
 mod live;
 mod nixos;
 
-use archibald_machine::units::CpuSet;
+use archibald_machine::units::{Bytes, CpuSet, PciAddress};
 use serde::Serialize;
 
 use crate::facts::{Facts, Family};
@@ -168,7 +169,17 @@ impl Plan {
         if wanted.cpus.is_empty() && wanted.pci.is_empty() && extra.is_empty() {
             return plan;
         }
-        let host = Host { facts, wanted, originals };
+        let (devices, kept) = devices::sorted(facts, wanted);
+        if way == Way::Boot {
+            plan.left_out.extend(kept);
+        }
+        let host = Host { facts, wanted, devices, originals };
+        if !wanted.cpus.is_empty() && !host.fits_memory() {
+            plan.left_out.push(LeftOut::new(
+                format!("{} of memory set aside", wanted.memory),
+                "the host would keep less than 2 GiB, and might not boot",
+            ));
+        }
         match (way, facts.system.distribution.family) {
             (Way::Live, _) => live::plan(&host, &mut plan),
             (Way::Boot, Family::NixOs) => nixos::plan(&host, extra, &mut plan),
@@ -190,6 +201,8 @@ impl Plan {
 struct Host<'a> {
     facts: &'a Facts,
     wanted: &'a Wanted,
+    /// The wanted devices that the host can boot without.
+    devices: Vec<PciAddress>,
     originals: &'a dyn Originals,
 }
 
@@ -197,6 +210,13 @@ impl Host<'_> {
     /// The CPUs that the host keeps.
     fn housekeeping(&self) -> CpuSet {
         self.facts.cpus.all().without(&self.wanted.cpus)
+    }
+
+    /// Whether the host keeps enough memory beside what is set aside. Memory in all is the same
+    /// before and after it was set aside.
+    fn fits_memory(&self) -> bool {
+        let total = self.facts.memory.total.as_ref().map_or(0, |fact| fact.value.0);
+        self.wanted.memory.0.saturating_add(2 * Bytes::GIB) <= total
     }
 
     /// What stood in a one-line file before anything was changed.

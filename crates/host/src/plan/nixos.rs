@@ -61,10 +61,10 @@ fn module(host: &Host<'_>, words: &[String]) -> String {
             ));
         }
     }
-    if !host.wanted.pci.is_empty() {
+    if !host.devices.is_empty() {
         line("  boot.kernelModules = [ \"vfio-pci\" ];");
         line("  services.udev.extraRules = ''");
-        for address in &host.wanted.pci {
+        for address in &host.devices {
             line(&format!(
                 "    ACTION==\"add\", SUBSYSTEM==\"pci\", KERNEL==\"{address}\", ATTR{{driver_override}}=\"vfio-pci\""
             ));
