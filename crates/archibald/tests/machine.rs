@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod rtcqs;
 mod world;
 
 use std::io::Write as _;
@@ -94,6 +95,16 @@ fn scan_puts_host_and_machine_side_by_side(world: &World) {
     for id in ["root", "audio_group", "preempt_rt", "rt_prio", "swappiness", "power_management"] {
         assert!(!warned(id), "{id}: {machine:#?}");
     }
+    let program = match rtcqs::installed() {
+        Ok(program) => program,
+        Err(reason) => {
+            return println!("SKIPPED the comparison with rtcqs in the machine: {reason}");
+        }
+    };
+    assert_eq!(world.run(&["copy", program.to_str().unwrap(), ":rtcqs.py"]).status, 0);
+    let theirs = world.run(&[&["exec", "--"], rtcqs::command(".").as_slice()].concat());
+    let apart = rtcqs::compare(&theirs.out, &scan["machine"]);
+    assert!(apart.is_empty(), "not the same verdict on {apart:?}");
 }
 
 fn copy_brings_files_in_and_out(world: &World) {
