@@ -129,6 +129,27 @@ fn what_is_applied_is_told_and_taken_back() {
     );
 }
 
+#[test]
+fn doctor_sees_the_cpus_that_were_taken_out_for_one_boot() {
+    let world = world_of("intel-desktop");
+    let root = world.path("host");
+    // No systemd is there to stop irqbalance.
+    fs::remove_file(root.join("proc/812/comm")).unwrap();
+    let isolated = || {
+        let said = world.run(&["doctor", "--json", "--root", root.to_str().unwrap()]);
+        let json: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+        let findings = json["findings"].as_array().unwrap().clone();
+        findings.into_iter().find(|f| f["id"] == "isolated").unwrap()["severity"].clone()
+    };
+    assert_eq!(isolated(), "warning");
+    let said = on(&world, &["apply", "--live"]);
+    assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+    assert_eq!(isolated(), "ok");
+    assert_eq!(on(&world, &["status"]).status, 0);
+    assert_eq!(on(&world, &["revert"]).status, 0);
+    assert_eq!(isolated(), "warning");
+}
+
 /// A Debian with GRUB and a kernel, as mmdebstrap makes it; kept outside of the checkout.
 fn debian() -> Result<PathBuf, String> {
     if !rustix::process::geteuid().is_root() {

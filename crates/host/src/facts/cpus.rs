@@ -21,6 +21,8 @@ pub struct Cpus {
     pub smt: Option<Fact<bool>>,
     /// CPUs that the scheduler leaves alone (`isolcpus=`).
     pub isolated: Option<Fact<CpuSet>>,
+    /// CPUs of isolated partitions (cgroup version 2).
+    pub partitioned: Option<Fact<CpuSet>>,
     /// CPUs without a tick (`nohz_full=`).
     pub nohz_full: Option<Fact<CpuSet>>,
     /// NUMA nodes.
@@ -83,6 +85,7 @@ impl Cpus {
                 |_| root.text(&format!("{SYSTEM}/smt/control")) != Some("notsupported".into()),
             ),
             isolated: set("isolated"),
+            partitioned: partitioned(root),
             nohz_full: set("nohz_full"),
             nodes: nodes(root),
             clocksource: root
@@ -162,6 +165,20 @@ fn architecture(root: &Root, cpuinfo: &str) -> Fact<String> {
             () => ("neither lm nor CPU implementer", "unknown"),
         };
         Fact { value: value.into(), file: "/proc/cpuinfo".into(), text: key.into() }
+    })
+}
+
+/// Linux 6.7 and later tell of all partitions in one file; before, this project's own is looked at.
+fn partitioned(root: &Root) -> Option<Fact<CpuSet>> {
+    let cpus = |path: &str| {
+        root.fact(path, |text| text.parse::<CpuSet>().ok()).filter(|fact| !fact.value.is_empty())
+    };
+    let own = "/sys/fs/cgroup/archibald";
+    cpus("/sys/fs/cgroup/cpuset.cpus.isolated").or_else(|| {
+        // "isolated invalid (reason)" is none.
+        let is_valid =
+            root.text(&format!("{own}/cpuset.cpus.partition")).as_deref() == Some("isolated");
+        cpus(&format!("{own}/cpuset.cpus")).filter(|_| is_valid)
     })
 }
 

@@ -1,5 +1,7 @@
 //! The host's kernel and services: what they do on CPUs that should be left alone.
 
+use archibald_machine::units::CpuSet;
+
 use super::{Finding, Mode, Wanted};
 use crate::Evidence;
 use crate::facts::{Facts, KernelKind};
@@ -36,8 +38,9 @@ fn isolation(facts: &Facts, wanted: &Wanted) -> Option<Finding> {
     if wanted.cpus.is_empty() {
         return None;
     }
-    let isolated = facts.cpus.isolated.as_ref();
-    let set = isolated.map(|fact| fact.value.clone()).unwrap_or_default();
+    // By the kernel's arguments, or by a partition until the next boot.
+    let sources = [facts.cpus.isolated.as_ref(), facts.cpus.partitioned.as_ref()];
+    let set: CpuSet = sources.into_iter().flatten().flat_map(|fact| fact.value.iter()).collect();
     let lacking = wanted.cpus.without(&set);
     let found = match (set.is_empty(), lacking.is_empty()) {
         (true, _) => "no CPU is".to_owned(),
@@ -45,7 +48,7 @@ fn isolation(facts: &Facts, wanted: &Wanted) -> Option<Finding> {
         (false, false) => format!("CPUs {set}, but not {lacking}"),
     };
     let finding = Finding::new("isolated", "CPUs kept free of other work", found)
-        .seen(isolated.map(|fact| fact.evidence()));
+        .seen(sources.into_iter().flatten().map(|fact| fact.evidence()));
     Some(match lacking.is_empty() {
         true => finding,
         // A CPU that does not exist is ignored silently, so this is read back after every boot.
