@@ -6,12 +6,13 @@
 mod hosts;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use world::{Said, World};
 
@@ -225,17 +226,19 @@ fn a_real_debian_boots_with_the_arguments_and_gets_every_byte_back() {
         "archibald.toml",
         "[machine]\nvcpus = 1\nmemory = \"1 GiB\"\n[realtime]\nhost-cpus = \"1\"\nisolated = \"\"\n",
     );
-    // The mounts are in a namespace of this one command, and go with it.
-    let within = |words: &[&str]| {
+    // Mounts and processes are in namespaces of this one command, and go with it.
+    let start = |words: &[&str]| {
         let mount =
             "for each in proc sys dev; do mount --bind /$each \"$0\"/$each; done; exec \"$@\"";
         let own = world.command(words);
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-ec", mount]).arg(&root).arg(own.get_program());
+        command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", mount]);
+        command.arg(&root).arg(own.get_program());
         command.args(own.get_args()).current_dir(own.get_current_dir().unwrap());
         command.envs(own.get_envs().filter_map(|(key, value)| Some((key, value?))));
-        world::said(command.output().unwrap())
+        command
     };
+    let within = |words: &[&str]| world::said(start(words).output().unwrap());
     let at = root.to_str().unwrap();
     let line = || {
         let menu = fs::read_to_string(root.join("boot/grub/grub.cfg")).unwrap();
@@ -270,11 +273,34 @@ fn a_real_debian_boots_with_the_arguments_and_gets_every_byte_back() {
     assert_eq!(said.status, 0, "{}{}", said.out, said.err);
     println!("reverted: {}", line()[0]);
     assert_eq!(line(), plain);
-    let after = tree(&root);
-    let apart: Vec<_> = before
-        .keys()
-        .chain(after.keys())
-        .filter(|path| before.get(*path) != after.get(*path))
-        .collect();
-    assert!(apart.is_empty(), "left behind or changed: {apart:?}");
+    let apart = || {
+        let after = tree(&root);
+        let paths: BTreeSet<&PathBuf> = before.keys().chain(after.keys()).collect();
+        let differ = |path: &&PathBuf| before.get(*path) != after.get(*path);
+        paths.into_iter().filter(differ).cloned().collect::<Vec<_>>()
+    };
+    assert!(apart().is_empty(), "left behind or changed: {:?}", apart());
+
+    // Killed somewhere on the way, update-grub with it; a revert then mends it.
+    for verb in ["apply", "revert"] {
+        for after_ms in [2, 8, 15, 25, 60, 250, 500] {
+            if verb == "revert" {
+                assert_eq!(within(&["host", "apply", "--root", at]).status, 0);
+            }
+            let mut child =
+                start(&["host", verb, "--root", at]).stdout(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(after_ms));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let said = within(&["host", "revert", "--root", at]);
+            assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+            println!("{verb} killed after {after_ms} ms: {}", said.out.lines().next().unwrap());
+            assert_eq!(line(), plain, "{verb} killed after {after_ms} ms");
+            let left: Vec<PathBuf> = apart()
+                .into_iter()
+                .filter(|path| !path.ends_with("boot/grub/grub.cfg.new"))
+                .collect();
+            assert!(left.is_empty(), "{verb} killed after {after_ms} ms: {left:?}");
+        }
+    }
 }

@@ -53,7 +53,7 @@ fn isolation(facts: &Facts, wanted: &Wanted) -> Option<Finding> {
         true => finding,
         // A CPU that does not exist is ignored silently, so this is read back after every boot.
         false => finding.warn(
-            "`archibald host plan` shows two ways: until the machine stops, or by kernel arguments",
+            "`archibald host apply` does it by the kernel's arguments, with --live at once and until the next boot.",
         ),
     })
 }
