@@ -358,6 +358,26 @@ fn two_at_once_do_not_mix() {
     assert!(matches!(second.unwrap(), Err(ChangeError::Busy)));
 }
 
+/// The lock once outlived an apply for as long as another thread took to start a process, which has a
+/// copy of every descriptor between its fork and its exec; the revert behind it heard that another one
+/// was at work.
+#[test]
+fn the_lock_ends_with_the_change_while_other_threads_start_processes() {
+    let made = Made::new("intel-desktop");
+    let plan = made.plan("intel-desktop", Way::Boot);
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                Command::new("true").status().unwrap();
+            }
+        });
+        let result = (0..60).try_for_each(|_| made.apply(&plan).and_then(|_| made.revert()));
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        result.unwrap();
+    });
+}
+
 #[test]
 fn a_partition_that_the_kernel_calls_invalid_is_no_success() {
     // The kernel takes the write and answers "isolated invalid (...)": here a directory of that name

@@ -22,16 +22,25 @@ pub struct Applied {
     pub refused: Vec<String>,
 }
 
+/// Held while a host is changed. It is given up by name: a process that another thread is just starting
+/// has a copy of the descriptor until its exec, and would keep the lock for that long.
+pub(super) struct Lock(OwnedFd);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 /// Only one at a time changes a host. The lock is on the root directory itself, so that nothing of it
 /// is left behind.
-pub(super) fn lock(root: &Root) -> Result<OwnedFd, ChangeError> {
+pub(super) fn lock(root: &Root) -> Result<Lock, ChangeError> {
     let at = root.directory();
     let failed = |error: rustix::io::Errno| ChangeError::file("lock", at)(error.into());
-    let fd =
-        rustix::fs::open(at, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(failed)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(at, flags, Mode::empty()).map_err(failed)?;
     match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(fd),
+        Ok(()) => Ok(Lock(fd)),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(ChangeError::Busy),
         Err(error) => Err(failed(error)),
     }
