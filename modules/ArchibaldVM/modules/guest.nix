@@ -85,6 +85,10 @@ in
     # The key that the host hands over, so that it knows whom it talks to; sshd makes one of its own
     # there when there is none. Another key of the same kind would be shown in its place.
     services.openssh.hostKeys = [{ type = "ed25519"; path = "/run/archibald/ssh_host_ed25519_key"; }];
-    systemd.tmpfiles.rules = [ "d /run/archibald 0755 root root -" ];
+    systemd.tmpfiles.rules = [
+      "d /run/archibald 0755 root root -"
+      # What `archibald-guest check` plays, where it looks for it.
+      "L+ /usr/share/archibald/check - - - - ${derived.guest.path "/usr/share/archibald/check"}"
+    ];
   };
 }

@@ -42,6 +42,8 @@ in
     linkConfig.RequiredForOnline = "no";
   };
   systemd.network.wait-online.enable = false;
+  # networkd's usual companion; here /etc/resolv.conf names the host's name server.
+  services.resolved.enable = false;
 
   services.openssh = {
     enable = true;

@@ -23,7 +23,7 @@ let
   everywhere = cpus.all machine.machine.vcpus;
   housekeeping = cpus.format (cpus.without isolated everywhere);
   audioCpus = if isolated == "" then housekeeping else isolated;
-  user = builtins.head machine.users;
+  user = if machine.users == [ ] then { name = ""; } else builtins.head machine.users;
 
   # "10.0.2.15/24" -> "10.0.2.0/24"
   networkOf = address:

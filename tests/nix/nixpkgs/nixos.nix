@@ -48,12 +48,13 @@ let
           _module.args.pkgs = withOverlays evaluated.config.nixpkgs.overlays;
           system.build.toplevel =
             if failed != [ ] then throw "Failed assertions:\n- ${concatStringsSep "\n- " failed}"
-            else derivation {
-              name = "nixos-system-${config.system.name}";
-              inherit system;
-              builder = "/bin/sh";
-              configuration = builtins.toJSON shown;
-            };
+            else
+              derivation {
+                name = "nixos-system-${config.system.name}";
+                inherit system;
+                builder = "/bin/sh";
+                configuration = builtins.toJSON shown;
+              };
         }];
       };
       inherit (evaluated) config;

@@ -55,14 +55,14 @@ let
       hasSuffix = suffix: text:
         let rest = stringLength text - stringLength suffix; in
         rest >= 0 && substring rest (stringLength text) text == suffix;
-      hasInfix = infix: text: length (split (escapeRegex infix) text) > 1;
+      hasInfix = infix: text: infix == "" || replaceStrings [ infix ] [ "" ] text != text;
       removePrefix = prefix: text:
         if hasPrefix prefix text
         then substring (stringLength prefix) (stringLength text) text
         else text;
       escapeRegex = replaceStrings
-        [ "\\" "^" "$" "." "[" "]" "{" "}" "(" ")" "|" "*" "+" "?" ]
-        [ "\\\\" "\\^" "\\$" "\\." "\\[" "\\]" "\\{" "\\}" "\\(" "\\)" "\\|" "\\*" "\\+" "\\?" ];
+        [ "\\" "^" "$" "." "[" "{" "(" ")" "|" "*" "+" "?" ]
+        [ "\\\\" "\\^" "\\$" "\\." "\\[" "\\{" "\\(" "\\)" "\\|" "\\*" "\\+" "\\?" ];
       splitString = separator: text: filter isString (split (escapeRegex separator) text);
       trim = text: head (match "[ \t\r\n]*(.*[^ \t\r\n]|)[ \t\r\n]*" text);
       toInt = text:

@@ -4,7 +4,7 @@
 let
   inherit (builtins)
     all attrNames concatMap concatStringsSep elem head isAttrs isBool isFloat isFunction isInt
-    isList isPath isString length listToAttrs map mapAttrs;
+    isList isPath isString length listToAttrs map;
 
   show = concatStringsSep ".";
   values = map (d: d.value);

@@ -75,8 +75,24 @@ in
           type = mkOption { type = types.enum [ "-" "hard" "soft" ]; };
           item = mkOption {
             type = types.enum [
-              "core" "data" "fsize" "memlock" "nofile" "rss" "stack" "cpu" "nproc" "as" "maxlogins"
-              "maxsyslogins" "priority" "locks" "sigpending" "msgqueue" "nice" "rtprio"
+              "core"
+              "data"
+              "fsize"
+              "memlock"
+              "nofile"
+              "rss"
+              "stack"
+              "cpu"
+              "nproc"
+              "as"
+              "maxlogins"
+              "maxsyslogins"
+              "priority"
+              "locks"
+              "sigpending"
+              "msgqueue"
+              "nice"
+              "rtprio"
             ];
           };
           value = mkOption { type = types.oneOf [ types.str types.int ]; };

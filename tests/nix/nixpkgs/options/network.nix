@@ -54,6 +54,9 @@ in
     nat.externalInterface = option (types.nullOr types.str) null;
   };
 
+  # nixos/modules/system/boot/resolved.nix
+  options.services.resolved.enable = flag;
+
   # nixos/modules/system/boot/networkd.nix
   options.systemd.network.wait-online.enable = option types.bool true;
   options.systemd.network.networks = option
