@@ -38,7 +38,7 @@ in
     postBuild = ''
       wrapProgram $out/bin/archibald \
         --set-default ARCHIBALD_SHARE ${root} \
-        --prefix PATH : ${lib.makeBinPath [ pkgs.qemu_kvm pkgs.openssh pkgs.nix ]}
+        --prefix PATH : ${lib.makeBinPath [ pkgs.qemu_kvm pkgs.openssh pkgs.util-linux pkgs.nix ]}
     '';
     meta.mainProgram = "archibald";
   };

@@ -42,8 +42,7 @@ let
     (row "journal" "journald.conf.d" (guest.read "/etc/systemd/journald.conf.d/50-archibald.conf")
       config.environment.etc."systemd/journald.conf.d/50-archibald.conf".text)
     (row "devices" "udev rules" true (lib.hasInfix (guest.read "/etc/udev/rules.d/60-archibald.rules") config.services.udev.extraRules))
-    (row "login" "no password for sudo" (match ".*NOPASSWD: ALL.*" (lib.concatStrings (lib.splitString "\n" (guest.read "/etc/sudoers.d/archibald"))) != null)
-      (!config.security.sudo.wheelNeedsPassword))
+    (row "login" "sudo" (guest.read "/etc/sudoers.d/archibald") config.security.sudo.extraConfig)
     (row "locale" "LANG" true (lib.hasInfix "LANG=${config.i18n.defaultLocale}\n" (guest.read "/etc/locale.conf")))
     (row "root file system" "noatime" true (elem "noatime" config.fileSystems."/".options))
   ];
@@ -115,6 +114,8 @@ let
       (row "streamdb" "arguments"
         (lib.replaceStrings [ "\${PORT}" "/usr/bin/" ] [ (toString file.streamdb.port) "" ] (guest.unit "/usr/lib/systemd/system/streamdb.service").Service.ExecStart)
         (lib.last (lib.splitString "/bin/" streamdb.serviceConfig.ExecStart)))
+      (row "trial of an accelerator" "known to the initrd" true
+        (lib.hasInfix "${config.boot.initrd.systemd.services.archibald-trial.unitConfig.ConditionKernelCommandLine}) poweroff" (readFile ../../guest/initrd/init)))
       (row "archibald-guest-setup" "only with settings" "archibald.settings" config.systemd.services.archibald-guest-setup.unitConfig.ConditionCredential)
     ];
 
@@ -152,7 +153,7 @@ let
   users = concatMap
     (user:
       let made = config.users.users.${user.name}; in
-      [ (row "user" "${user.name}: groups" (map (g: if g == "sudo" then "wheel" else g) user.groups) made.extraGroups) ])
+      [ (row "user" "${user.name}: groups" user.groups made.extraGroups) ])
     file.users
   ++ [ (row "user" "the audio session starts with the machine" true config.users.users.${(head file.users).name}.linger) ];
 

@@ -44,6 +44,9 @@ pub struct BootFiles {
     pub kernel: PathBuf,
     /// Initial RAM disk.
     pub initrd: PathBuf,
+    /// Kernel arguments that this image asks for: where NixOS' system lies on its disk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<String>,
 }
 
 /// The files of one instance that QEMU is given.
@@ -95,7 +98,9 @@ pub fn argv(
     memory(&mut list, machine, accelerator);
     list.pair("-kernel", path(&boot.kernel));
     list.pair("-initrd", path(&boot.initrd));
-    list.pair("-append", kernel_arguments(machine, accelerator).join(" "));
+    let mut append = kernel_arguments(machine, accelerator);
+    append.extend(boot.arguments.iter().cloned());
+    list.pair("-append", append.join(" "));
     list.pair(
         "-smbios",
         format!("type=11,value=io.systemd.credential:system.hostname={}", machine.name),
@@ -242,6 +247,7 @@ mod tests {
             disk: "/cache/disk.raw".into(),
             kernel: "/cache/vmlinux".into(),
             initrd: "/cache/initrd".into(),
+            arguments: Vec::new(),
         };
         let files = InstanceFiles {
             disk: "/state/disk.qcow2".into(),

@@ -40,6 +40,19 @@ in
   # Booted by its kernel directly; the runner of the vm variant has file systems of its own.
   boot.loader.grub.enable = false;
   boot.initrd.availableKernelModules = [ "virtio_pci" "virtio_blk" "ext4" ];
+  boot.initrd.systemd.enable = true;
+  # `archibald up` tries KVM with kernel and initrd alone: a guest has run, and that is all there is to
+  # show. The Debian image's /init knows the same word.
+  boot.initrd.systemd.services.archibald-trial = {
+    description = "End of the trial of an accelerator";
+    wantedBy = [ "initrd.target" ];
+    before = [ "initrd-root-device.target" ];
+    unitConfig = { DefaultDependencies = false; ConditionKernelCommandLine = "archibald.trial"; };
+    serviceConfig = {
+      Type = "oneshot";
+      ExecStart = "${config.boot.initrd.systemd.package}/bin/systemctl --force --force poweroff";
+    };
+  };
   fileSystems."/" = {
     device = "/dev/vda";
     fsType = "ext4";

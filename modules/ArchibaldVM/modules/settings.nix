@@ -19,6 +19,7 @@ let
     default = { };
   };
 
+  given = if cfg.machineFile == null then { } else lib.importTOML cfg.machineFile;
   isolated = machine.realtime.isolated;
   everywhere = cpus.all machine.machine.vcpus;
   housekeeping = cpus.format (cpus.without isolated everywhere);
@@ -93,7 +94,7 @@ in
           options = {
             name = key (types.strMatching "[a-z_][a-z0-9_-]*") "Login name.";
             password = mkOption { type = types.nullOr types.str; default = null; description = "Password in the clear; null: by key alone."; };
-            groups = mkOption { type = types.listOf types.str; default = [ ]; description = "Supplementary groups."; };
+            groups = mkOption { type = types.listOf types.str; default = (builtins.head defaults.users).groups; description = "Supplementary groups."; };
             authorized-keys = mkOption { type = types.listOf types.str; default = [ ]; description = "Public keys."; };
           };
         });
@@ -116,8 +117,12 @@ in
     # Weak, so that a module may say `archibald.machine.audio.quantum = 64;` as well.
     machine = builtins.mapAttrs
       (_: part: if builtins.isAttrs part then builtins.mapAttrs (_: lib.mkDefault) part else lib.mkDefault part)
-      (lib.recursiveUpdate defaults
-        (if cfg.machineFile == null then { } else lib.importTOML cfg.machineFile));
+      (lib.recursiveUpdate defaults (given // {
+        realtime = {
+          # A machine file that does not say: all but the first, as `archibald` takes it.
+          isolated = cpus.format (builtins.tail everywhere);
+        } // given.realtime or { };
+      }));
 
     derived = rec {
       inherit guest cpus housekeeping audioCpus user;

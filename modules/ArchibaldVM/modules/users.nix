@@ -3,15 +3,15 @@
 { config, lib, ... }:
 let
   cfg = config.archibald;
-  # Debian's group of those who may become root is NixOS' wheel.
-  groupsOf = user: map (group: if group == "sudo" then "wheel" else group) user.groups;
-  undeclared = user: builtins.filter (group: !(config.users.groups ? ${group})) (groupsOf user);
+  undeclared = user: builtins.filter (group: !(config.users.groups ? ${group})) user.groups;
 in
 {
   users.groups = {
     pipewire = { };
     audio = { };
     video = { };
+    # Who may become root, by the name that the machine file and archibald-guest use; NixOS' own is wheel.
+    sudo = { };
   };
 
   # The settings handed over at each start may bring further users and other passwords.
@@ -22,15 +22,17 @@ in
       value = {
         isNormalUser = true;
         linger = user.name == cfg.derived.user.name;
-        extraGroups = groupsOf user;
+        extraGroups = user.groups;
         initialPassword = user.password;
         openssh.authorizedKeys.keys = user.authorized-keys;
       };
     })
     cfg.machine.users);
 
-  # The machine is the boundary, as on the Debian image (sudoers.d/archibald).
-  security.sudo.wheelNeedsPassword = false;
+  security.sudo.extraConfig = cfg.derived.guest.read "/etc/sudoers.d/archibald";
+
+  # The shell of accounts that are made at a start, for users that the image was not built with.
+  systemd.tmpfiles.rules = [ "L+ /bin/bash - - - - /run/current-system/sw/bin/bash" ];
 
   assertions = [
     {

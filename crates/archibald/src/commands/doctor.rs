@@ -86,7 +86,7 @@ fn qemu() -> Finding {
 }
 
 fn tools() -> Finding {
-    match build::need_tools() {
+    match build::need_tools(archibald_machine::Os::Debian) {
         Ok(()) => ok("build tools", format!("all {} are there", required_tools().len())),
         Err(failure) => {
             let (found, remedy) = failure.words();

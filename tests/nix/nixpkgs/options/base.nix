@@ -101,7 +101,7 @@ in
       [ ];
 
     # nixos/modules/security/sudo.nix; nixos/modules/security/rtkit.nix
-    security.sudo.wheelNeedsPassword = option types.bool true;
+    security.sudo.extraConfig = option types.lines "";
     security.rtkit.enable = flag;
 
     # nixos/modules/tasks/filesystems.nix; nixos/modules/config/swap.nix

@@ -38,6 +38,11 @@ in
     boot.initrd.availableKernelModules = names;
     boot.initrd.kernelModules = names;
 
+    # nixos/modules/system/boot/systemd/initrd.nix
+    boot.initrd.systemd.enable = option types.bool false;
+    boot.initrd.systemd.package = option types.package pkgs.systemd;
+    boot.initrd.systemd.services = option (types.attrsOf service) { };
+
     # nixos/modules/system/boot/modprobe.nix; nixos/modules/config/sysctl.nix; nixos/modules/system/boot/stage-2.nix
     boot.extraModprobeConfig = option types.lines "";
     boot.kernel.sysctl = option (types.attrsOf (types.nullOr (types.oneOf [ types.bool types.str types.int ]))) { };
