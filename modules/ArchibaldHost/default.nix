@@ -124,6 +124,8 @@ in
       internalInterfaces = [ cfg.bridge ];
     };
 
+    # libvirtd asks it who may start machines.
+    security.polkit.enable = true;
     virtualisation.libvirtd = {
       enable = true;
       onBoot = "ignore";

@@ -242,12 +242,16 @@ mod tests {
     use super::*;
 
     fn lines(toml: &str, accelerator: Accelerator) -> String {
+        lines_of(toml, accelerator, Vec::new())
+    }
+
+    fn lines_of(toml: &str, accelerator: Accelerator, arguments: Vec<String>) -> String {
         let machine = Machine::parse("archibald.toml", toml, &HostLimits::default()).unwrap();
         let boot = BootFiles {
             disk: "/cache/disk.raw".into(),
             kernel: "/cache/vmlinux".into(),
             initrd: "/cache/initrd".into(),
-            arguments: Vec::new(),
+            arguments,
         };
         let files = InstanceFiles {
             disk: "/state/disk.qcow2".into(),
@@ -272,6 +276,16 @@ mod tests {
             "{FEW_PORTS}[realtime]\nhost-cpus = \"2-3\"\n[devices]\npci = [\"0000:00:1b.0\"]\nusb = [\"1235:8210\"]\n"
         );
         insta::assert_snapshot!(lines(&toml, Accelerator::Kvm));
+    }
+
+    #[test]
+    fn an_image_s_own_kernel_arguments_come_last() {
+        let init = "init=/nix/store/abc/init".to_owned();
+        let lines = lines_of(FEW_PORTS, Accelerator::Kvm, vec![init.clone()]);
+        let append = lines.split("-append\n").nth(1).and_then(|rest| rest.lines().next());
+        assert!(
+            append.is_some_and(|line| line.starts_with("root=/dev/vda") && line.ends_with(&init))
+        );
     }
 
     #[test]

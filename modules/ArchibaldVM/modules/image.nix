@@ -71,7 +71,8 @@ in
       diskSize = mebibytes machine.machine.disk;
       graphics = false;
       forwardPorts = map forward single;
-      qemu.options = [ "-cpu ${if machine.machine.cpu == null then "host" else machine.machine.cpu}" ];
+      # The runner's own choice works with KVM and without.
+      qemu.options = lib.optional (machine.machine.cpu != null) "-cpu ${machine.machine.cpu}";
     };
   };
 

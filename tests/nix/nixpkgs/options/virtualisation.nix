@@ -22,7 +22,16 @@ in
     };
   };
 
+  # nixos/modules/security/polkit.nix
+  options.security.polkit.enable = flag;
+
   config = {
+    assertions = [
+      {
+        assertion = cfg.libvirtd.enable -> config.security.polkit.enable;
+        message = "The libvirtd module currently requires Polkit to be enabled.";
+      }
+    ];
     users.groups = lib.mkIf cfg.libvirtd.enable { libvirtd = { }; qemu-libvirtd = { }; };
     systemd.services = lib.mkIf cfg.libvirtd.enable { libvirtd.serviceConfig.Type = "notify"; };
 
