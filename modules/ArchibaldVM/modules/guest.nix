@@ -20,13 +20,13 @@ let
 
   # What is applied at each start, besides accounts, keys and name. Everything else that the Debian image
   # renders at boot (PipeWire, rtirq, sshd) is part of the system here: /etc is a link into the store.
-  atBoot = [ "/etc/hosts" "/etc/resolv.conf" ];
+  atBoot = [ "etc/hosts" "etc/resolv.conf" ];
   templates = pkgs.linkFarm "archibald-templates" (
-    map (path: { name = path; path = derived.guest.path "/usr/share/archibald/templates${path}"; }) atBoot
+    map (path: { name = path; path = derived.guest.path "/usr/share/archibald/templates/${path}"; }) atBoot
     ++ [
       {
-        # /etc/systemd/network is the system's; the same name in /run stands in its place.
-        name = "/run/systemd/network/05-archibald.network";
+        # /etc/systemd/network is the system's. networkd takes the first file by name that fits.
+        name = "run/systemd/network/05-archibald.network";
         path = derived.guest.path "/usr/share/archibald/templates/etc/systemd/network/10-archibald.network";
       }
     ]
@@ -37,6 +37,15 @@ let
     pkgs.jack-example-tools
     pkgs.su
   ];
+  # With the programs that it asks, and with PipeWire's libjack for those of JACK: sudo and units start
+  # it without the variables of a session.
+  command = pkgs.writeShellScriptBin "archibald-guest" (''
+    export PATH=${lib.makeBinPath path}:/run/current-system/sw/bin:$PATH
+  '' + lib.optionalString config.services.pipewire.jack.enable ''
+    export LD_LIBRARY_PATH=${config.services.pipewire.package.jack}/lib
+  '' + ''
+    exec ${cfg.package}/bin/archibald-guest "$@"
+  '');
 in
 {
   options.services.archibald-guest = {
@@ -54,17 +63,16 @@ in
   };
 
   config = mkIf cfg.enable {
-    environment.systemPackages = [ cfg.package ];
+    environment.systemPackages = [ command ];
 
     systemd.services.archibald-guest-setup = order setup.Unit // {
       description = setup.Unit.Description;
       wantedBy = [ "sysinit.target" ];
-      inherit path;
       unitConfig = {
         inherit (setup.Unit) ConditionCredential DefaultDependencies;
       };
       serviceConfig = setup.Service // {
-        ExecStart = "${cfg.package}/bin/archibald-guest setup";
+        ExecStart = "${command}/bin/archibald-guest setup";
         # Where archibald-guest looks for them on every system.
         BindReadOnlyPaths = "${templates}:/usr/share/archibald/templates";
       };
@@ -73,10 +81,9 @@ in
     systemd.services.archibald-guest-ready = order ready.Unit // {
       description = ready.Unit.Description;
       wantedBy = [ "multi-user.target" ];
-      inherit path;
       unitConfig = { inherit (ready.Unit) ConditionCredential; };
       serviceConfig = ready.Service // {
-        ExecStart = "${cfg.package}/bin/archibald-guest ready";
+        ExecStart = "${command}/bin/archibald-guest ready";
       };
     };
 
@@ -87,7 +94,8 @@ in
     services.openssh.hostKeys = [{ type = "ed25519"; path = "/run/archibald/ssh_host_ed25519_key"; }];
     systemd.tmpfiles.rules = [
       "d /run/archibald 0755 root root -"
-      # What `archibald-guest check` plays, where it looks for it.
+      # What `archibald-guest check` plays and asks, where it looks for it.
+      "L+ /usr/sbin/sshd - - - - ${pkgs.openssh}/bin/sshd"
       "L+ /usr/share/archibald/check - - - - ${derived.guest.path "/usr/share/archibald/check"}"
     ];
   };

@@ -45,7 +45,6 @@ let
     "nixpkgs-fmt"
     "openssh"
     "pciutils"
-    "pipewire"
     "pkg-config"
     "procps"
     "real_time_config_quick_scan"
@@ -92,6 +91,8 @@ let
     fetchurl = _: ./.;
     fetchPypi = _: ./.;
     python3 = stub "python3" { pkgs = { setuptools = stub "setuptools" { }; buildPythonApplication = a: stub "${a.pname}-${a.version}" { }; }; };
+    # pkgs/by-name/pi/pipewire: `jack` is an output of it
+    pipewire = stub "pipewire" { jack = stub "pipewire-jack" { }; };
     runtimeShell = "${stub "bash" { }}/bin/bash";
     # Versions as of the releases named in docs/nixos.md; 6.6 stands for the kernels before 6.12.
     linuxPackages = linuxPackagesFor (kernel { version = "6.18.1"; });
@@ -101,8 +102,9 @@ let
     # pkgs/build-support/trivial-builders
     writeText = textFile;
     writeTextDir = path: text: textFile (baseNameOf path) text // { inherit path; };
+    writeShellScriptBin = name: text: textFile name text // { pname = name; };
     runCommand = name: attributes: script: build name (script + toString (lib.attrValues attributes));
-    linkFarm = name: entries: build name (map (e: "${e.name} ${e.path}") entries) // { inherit entries; };
+    linkFarm = name: entries: assert lib.all (e: !(lib.hasPrefix "/" e.name)) entries; build name (map (e: "${e.name} ${e.path}") entries) // { inherit entries; };
     symlinkJoin = { name, paths, nativeBuildInputs ? [ ], postBuild ? "", meta ? { } }:
       build name (paths ++ nativeBuildInputs ++ [ postBuild ]) // { inherit meta; };
     mkShell = { packages }: build "nix-shell" packages;
