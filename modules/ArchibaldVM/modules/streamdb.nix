@@ -51,8 +51,8 @@ in
       default = null;
       example = "/run/keys/streamdb";
       description = ''
-        File whose only line is the token that clients must show. systemd reads it as root; it never
-        enters the store. null: everybody from `allowFrom` may read and write.
+        File of the tokens that clients must show, lines of `TOKEN [read|write [PREFIX]]`. systemd reads
+        it as root; it never enters the store. null: everybody from `allowFrom` may read and write.
       '';
     };
     cpuAffinity = mkOption {
