@@ -95,6 +95,7 @@ fn links_enable_units_that_exist_or_mask_them() {
         "/usr/lib/systemd/system/ssh.service",
         "/usr/lib/systemd/system/systemd-networkd.service",
         "/usr/lib/systemd/system/multi-user.target",
+        "/usr/lib/systemd/system/serial-getty@.service",
     ];
     for (path, name) in entries() {
         if !path.is_symlink() || !name.starts_with("/etc/systemd/") {

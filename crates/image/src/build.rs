@@ -45,17 +45,17 @@ impl Cache {
                 // right now sweeps for itself.
                 if self.partial().exists() {
                     if let Ok(guard) = self.lock(Contention::Fail, progress, cancel) {
-                        build.sweep(&guard)?;
+                        self.sweep(&guard)?;
                     }
                 }
                 return Ok(image);
             }
         }
         let guard = self.lock(contention, progress, cancel)?;
-        build.sweep(&guard)?;
+        self.sweep(&guard)?;
         let result = build.make(&guard);
         // A failed build leaves its work behind up to here; a failed removal is swept next time.
-        let swept = build.sweep(&guard);
+        let swept = self.sweep(&guard);
         // Where in the cache the room ran out is of no use to anybody.
         let image = result.map_err(|error| match error {
             BuildError::NoSpace { dir, needed, available } if dir.starts_with(self.root()) => {
@@ -73,6 +73,24 @@ impl Cache {
         let cancel = Cancel::new();
         let build = Build::new(self, request, &Quiet, &cancel)?;
         Ok(build.base_key().map(|base| build.image_id(&base)))
+    }
+
+    /// A directory for what is being made, swept when the build is over.
+    pub(crate) fn partial_dir(&self, name: &str) -> Result<PathBuf, BuildError> {
+        let dir = self.partial().join(name);
+        fs::create_dir_all(&dir).during("create", &dir)?;
+        Ok(dir)
+    }
+
+    /// Removes what a build left that did not come to its end. Only the holder of the lock may.
+    pub(crate) fn sweep(&self, _: &Guard) -> Result<(), BuildError> {
+        let partial = self.partial();
+        let archives = partial.join("base-work/root/var/cache/apt/archives");
+        if archives.is_dir() {
+            // Downloads of a killed build are whole: apt renames them when they are.
+            Downloads::open(self.debs())?.keep(&archives, &Cancel::new())?;
+        }
+        remove_tree(&self.tools, &partial)
     }
 }
 
@@ -180,8 +198,8 @@ impl<'a> Build<'a> {
         let logs = self.cache.logs();
         let isolation = Isolation::detect(tools)?;
         let downloads = Downloads::open(self.cache.debs())?;
-        let work = self.partial("base-work")?;
-        let partial = self.partial("base")?;
+        let work = self.cache.partial_dir("base-work")?;
+        let partial = self.cache.partial_dir("base")?;
 
         let installer =
             Installer { tools, isolation, downloads: &downloads, logs: &logs, progress, cancel };
@@ -208,6 +226,7 @@ impl<'a> Build<'a> {
             kernel,
             built: 0,
             packages,
+            kernel_arguments: Vec::new(),
             base_disk: None,
             artifacts: BTreeMap::new(),
         };
@@ -223,8 +242,8 @@ impl<'a> Build<'a> {
     fn make_image(&self, base: &Manifest, _: &Guard) -> Result<Image, BuildError> {
         let (tools, cancel, progress) = (&self.cache.tools, self.cancel, self.progress);
         let base_dir = self.cache.base(&base.base);
-        let work = self.partial("image-work")?;
-        let partial = self.partial("image")?;
+        let work = self.cache.partial_dir("image-work")?;
+        let partial = self.cache.partial_dir("image")?;
         space::require(&partial, self.overlay.bytes() * 3 + IMAGE_EXTRA)?;
 
         progress.stage(Stage::GuestFiles);
@@ -293,22 +312,5 @@ impl<'a> Build<'a> {
             }
         }
         downloads.prune(&packages)
-    }
-
-    fn partial(&self, name: &str) -> Result<PathBuf, BuildError> {
-        let dir = self.cache.partial().join(name);
-        fs::create_dir_all(&dir).during("create", &dir)?;
-        Ok(dir)
-    }
-
-    /// Removes what a build left that did not come to its end. Only the holder of the lock may.
-    fn sweep(&self, _: &Guard) -> Result<(), BuildError> {
-        let partial = self.cache.partial();
-        let archives = partial.join("base-work/root/var/cache/apt/archives");
-        if archives.is_dir() {
-            // Downloads of a killed build are whole: apt renames them when they are.
-            Downloads::open(self.cache.debs())?.keep(&archives, &Cancel::new())?;
-        }
-        remove_tree(&self.cache.tools, &partial)
     }
 }

@@ -38,6 +38,20 @@ pub enum BuildError {
         /// The Debian and Ubuntu package that has it.
         package: String,
     },
+    /// A NixOS image is wanted, and Nix is not there.
+    #[error("Nix is not installed on this host, and NixOS images are built by it")]
+    NoNix,
+    /// Nix built something else than the machine's disk.
+    #[error(
+        "Nix did not build the machine's disk from {}: {reason}; the folder must be the project's own",
+        .flake.display()
+    )]
+    NixResult {
+        /// The folder of the flake.
+        flake: PathBuf,
+        /// What is missing in the result.
+        reason: String,
+    },
     /// An ordinary user may not create user namespaces here.
     #[error(
         "cannot build as an ordinary user: {message}; give the user a range in /etc/subuid and /etc/subgid and allow unprivileged user namespaces, or build as root"

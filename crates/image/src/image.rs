@@ -61,9 +61,14 @@ impl Image {
         self.artifact("vmlinuz")
     }
 
-    /// The project's small initrd.
+    /// The initrd: the project's small one, or NixOS' own.
     pub fn initrd(&self) -> Option<PathBuf> {
         self.artifact("initrd")
+    }
+
+    /// What the kernel must be told besides what every machine's is told.
+    pub fn kernel_arguments(&self) -> &[String] {
+        &self.manifest.kernel_arguments
     }
 
     fn artifact(&self, name: &str) -> Option<PathBuf> {

@@ -17,14 +17,18 @@ pub struct Manifest {
     pub id: String,
     /// Key of the base it stands on.
     pub base: String,
-    /// Debian release.
+    /// Debian release, or `nixos`.
     pub suite: String,
     /// Release of the guest's kernel, as `uname -r` gives it; `None` if the recipe has no kernel.
     pub kernel: Option<String>,
     /// When it was built, seconds since 1970.
     pub built: u64,
-    /// Every installed package, sorted by name.
+    /// Every installed Debian package, sorted by name; Nix keeps its own account.
     pub packages: Vec<Package>,
+    /// What the kernel must be told to find the system on the disk, besides what every machine's
+    /// is told; only NixOS asks for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernel_arguments: Vec<String>,
     /// SHA-256 of the base's disk, over which the image's is a layer; `None` for a base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_disk: Option<String>,

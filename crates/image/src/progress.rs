@@ -16,6 +16,8 @@ pub enum Stage {
     Verifying,
     /// mmdebstrap: downloading, unpacking and configuring the packages.
     Packages,
+    /// Nix: evaluating the flake, building or fetching what it names.
+    Nix,
     /// Writing the ext4 file system of the base.
     Filesystem,
     /// Copying the base and laying the guest's own files over it.
@@ -32,6 +34,7 @@ impl fmt::Display for Stage {
             Self::Waiting => "waiting for another build",
             Self::Verifying => "verifying",
             Self::Packages => "installing packages",
+            Self::Nix => "building with Nix",
             Self::Filesystem => "writing the file system",
             Self::GuestFiles => "adding guest files",
             Self::Boot => "extracting kernel and initrd",

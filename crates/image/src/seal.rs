@@ -260,6 +260,7 @@ mod tests {
             kernel: None,
             built: 0,
             packages: Vec::new(),
+            kernel_arguments: Vec::new(),
             base_disk: None,
             artifacts: BTreeMap::new(),
         };

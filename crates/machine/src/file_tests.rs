@@ -81,3 +81,10 @@ fn an_agreeing_port_inside_a_range_is_no_clash() {
     assert!(parse("[network]\nforward = [\"8080\", \"8080\"]\n").is_err());
     assert!(parse("[network]\nforward = [\"8080\", \"8080/udp\"]\n").is_ok());
 }
+
+#[test]
+fn the_kernel_is_told_what_nixos_tells_it() {
+    let expected = include_str!("../../../tests/nix/kernel-arguments");
+    let machine = parse(DEFAULT_FILE).unwrap();
+    assert_eq!(machine.kernel_arguments(), expected.lines().collect::<Vec<_>>());
+}

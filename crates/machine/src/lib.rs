@@ -18,6 +18,9 @@ use units::{
     Bytes, CpuSet, Forward, Frames, Hertz, Network4, PciAddress, RtPriority, Transport, UsbId,
 };
 
+/// What every machine's kernel is told; NixOS' modules read the same file.
+const KERNEL_ARGUMENTS: &str = include_str!("../../../guest/kernel-arguments");
+
 /// A machine as its file describes it; every value has been checked against the others.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Machine {
@@ -223,15 +226,8 @@ impl Machine {
     /// Only real-time settings; root device and console are the launcher's business.
     #[must_use]
     pub fn kernel_arguments(&self) -> Vec<String> {
-        let mut arguments: Vec<String> = [
-            // Sets that tuned's realtime profiles and rtcqs ask for.
-            "threadirqs",
-            "nosoftlockup",
-            "skew_tick=1",
-            "transparent_hugepage=never",
-        ]
-        .map(String::from)
-        .to_vec();
+        let every = KERNEL_ARGUMENTS.lines().filter(|line| !line.starts_with('#'));
+        let mut arguments: Vec<String> = every.map(str::to_owned).collect();
         let isolated = &self.realtime.isolated;
         if !isolated.is_empty() {
             arguments.extend([

@@ -44,6 +44,9 @@ pub struct BootFiles {
     pub kernel: PathBuf,
     /// Initial RAM disk.
     pub initrd: PathBuf,
+    /// Kernel arguments that this image asks for: where NixOS' system lies on its disk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<String>,
 }
 
 /// The files of one instance that QEMU is given.
@@ -95,7 +98,9 @@ pub fn argv(
     memory(&mut list, machine, accelerator);
     list.pair("-kernel", path(&boot.kernel));
     list.pair("-initrd", path(&boot.initrd));
-    list.pair("-append", kernel_arguments(machine, accelerator).join(" "));
+    let mut append = kernel_arguments(machine, accelerator);
+    append.extend(boot.arguments.iter().cloned());
+    list.pair("-append", append.join(" "));
     list.pair(
         "-smbios",
         format!("type=11,value=io.systemd.credential:system.hostname={}", machine.name),
@@ -237,11 +242,16 @@ mod tests {
     use super::*;
 
     fn lines(toml: &str, accelerator: Accelerator) -> String {
+        lines_of(toml, accelerator, Vec::new())
+    }
+
+    fn lines_of(toml: &str, accelerator: Accelerator, arguments: Vec<String>) -> String {
         let machine = Machine::parse("archibald.toml", toml, &HostLimits::default()).unwrap();
         let boot = BootFiles {
             disk: "/cache/disk.raw".into(),
             kernel: "/cache/vmlinux".into(),
             initrd: "/cache/initrd".into(),
+            arguments,
         };
         let files = InstanceFiles {
             disk: "/state/disk.qcow2".into(),
@@ -266,6 +276,16 @@ mod tests {
             "{FEW_PORTS}[realtime]\nhost-cpus = \"2-3\"\n[devices]\npci = [\"0000:00:1b.0\"]\nusb = [\"1235:8210\"]\n"
         );
         insta::assert_snapshot!(lines(&toml, Accelerator::Kvm));
+    }
+
+    #[test]
+    fn an_image_s_own_kernel_arguments_come_last() {
+        let init = "init=/nix/store/abc/init".to_owned();
+        let lines = lines_of(FEW_PORTS, Accelerator::Kvm, vec![init.clone()]);
+        let append = lines.split("-append\n").nth(1).and_then(|rest| rest.lines().next());
+        assert!(
+            append.is_some_and(|line| line.starts_with("root=/dev/vda") && line.ends_with(&init))
+        );
     }
 
     #[test]

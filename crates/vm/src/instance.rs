@@ -362,7 +362,12 @@ mod tests {
             schema: RECORD_SCHEMA,
             machine: String::new(),
             image: "abc".to_owned(),
-            boot: BootFiles { disk: "d".into(), kernel: "k".into(), initrd: "i".into() },
+            boot: BootFiles {
+                disk: "d".into(),
+                kernel: "k".into(),
+                initrd: "i".into(),
+                arguments: Vec::new(),
+            },
             accelerator: Accelerator::Tcg,
             because: "test".to_owned(),
             qemu: "QEMU".to_owned(),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use archibald_image::{
-    BuildError, Cache, Cancel, Contention, GuestFile, Image, Initrd, Lock, Recipe, Request, Tools,
-    guest_tree, package_list,
+    BuildError, Cache, Cancel, Contention, GuestFile, Image, Initrd, Lock, NixosRequest, Recipe,
+    Request, Tools, guest_tree, package_list,
 };
 use archibald_machine::Os;
 
@@ -22,6 +22,9 @@ pub(crate) struct Build {
     /// The machine file; ./archibald.toml or the default one when left out.
     #[arg(short, long)]
     file: Option<PathBuf>,
+    /// The system to build instead of the one that the machine file names.
+    #[arg(long)]
+    os: Option<System>,
     #[command(flatten)]
     how: How,
     /// Write archibald.lock beside the machine file: the versions of every package, held to from now on.
@@ -33,6 +36,24 @@ pub(crate) struct Build {
     /// For programs.
     #[arg(long)]
     json: bool,
+}
+
+/// The words of `image.os`.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum System {
+    /// Debian 13, built anywhere.
+    Debian,
+    /// NixOS, built by Nix.
+    Nixos,
+}
+
+impl From<System> for Os {
+    fn from(system: System) -> Self {
+        match system {
+            System::Debian => Self::Debian,
+            System::Nixos => Self::NixOs,
+        }
+    }
 }
 
 /// How `build` and `up` build.
@@ -48,7 +69,13 @@ pub(crate) struct How {
 
 impl Build {
     pub(crate) fn run(self) -> Result<u8, Failure> {
-        let file = places::machine_file(self.file.as_deref())?;
+        let mut file = places::machine_file(self.file.as_deref())?;
+        if let Some(os) = self.os {
+            file.machine.image.os = os.into();
+        }
+        if self.lock && file.machine.image.os == Os::NixOs {
+            return Err(of_debian("--lock"));
+        }
         let cancel = called_off()?;
         let steps = Steps::new(self.how.quiet);
         let image = image(&file, self.how.locked, self.refresh, &steps, &cancel)?;
@@ -65,12 +92,12 @@ impl Build {
                 "schema": 1, "image": image.id(), "directory": image.dir(), "manifest": manifest,
             }));
         } else {
-            terminal::say(&format!(
-                "image {} with {} packages, kernel {}",
-                image.id(),
-                manifest.packages.len(),
-                manifest.kernel.as_deref().unwrap_or("none"),
-            ));
+            let what = match file.machine.image.os {
+                Os::Debian => format!("with {} packages", manifest.packages.len()),
+                Os::NixOs => "by Nix".to_owned(),
+            };
+            let kernel = manifest.kernel.as_deref().unwrap_or("none");
+            terminal::say(&format!("image {} {what}, kernel {kernel}", image.id()));
             terminal::say(&image.dir().display().to_string());
         }
         Ok(0)
@@ -107,8 +134,11 @@ pub(crate) fn tools() -> Tools {
 }
 
 /// Fails with the packages to install when a program is missing.
-pub(crate) fn need_tools() -> Result<(), Failure> {
-    let missing = tools().missing();
+pub(crate) fn need_tools(os: Os) -> Result<(), Failure> {
+    let missing = match os {
+        Os::Debian => tools().missing(),
+        Os::NixOs => tools().missing_for_nixos(),
+    };
     if missing.is_empty() {
         return Ok(());
     }
@@ -157,6 +187,27 @@ fn request(file: &MachineFile, locked: bool, refresh: bool) -> Result<Request, F
     Ok(Request { recipe, lock, locked, refresh, guest: files, initrd: Some(initrd) })
 }
 
+/// What Nix is asked for.
+fn nixos_request(file: &MachineFile) -> Result<NixosRequest, Failure> {
+    let absolute = |path: &Path| fs::canonicalize(path).context(path.display());
+    let flake = absolute(&places::share()?)?;
+    if !flake.join("flake.nix").is_file() {
+        return Err(Failure::new(
+            Exit::Environment,
+            format!("there is no flake.nix in {}", flake.display()),
+        )
+        .with_remedy("Run ./archibald in a clone of the project, or set ARCHIBALD_SHARE to it."));
+    }
+    Ok(NixosRequest { flake, machine_file: absolute(&file.path)? })
+}
+
+/// An option that means nothing to Nix.
+fn of_debian(option: &str) -> Failure {
+    Failure::new(Exit::Use, format!("{option} is for Debian's packages")).with_remedy(
+        "NixOS is held to versions by flake.lock: `nix flake lock`, `nix flake update`.",
+    )
+}
+
 /// The image of this machine file, built if need be.
 pub(crate) fn image(
     file: &MachineFile,
@@ -165,14 +216,21 @@ pub(crate) fn image(
     steps: &Steps,
     cancel: &Cancel,
 ) -> Result<Image, Failure> {
-    if file.machine.image.os == Os::NixOs {
-        return Err(Failure::new(Exit::Environment, "image.os = \"nixos\" is not built yet")
-            .with_remedy("Write os = \"debian\" in the machine file."));
-    }
-    need_tools()?;
-    let request = request(file, locked, refresh)?;
+    need_tools(file.machine.image.os)?;
     let cache = cache()?;
-    let image = cache.build(&request, Contention::Wait, steps, cancel).map_err(build_failure)?;
+    let image = match file.machine.image.os {
+        Os::Debian => {
+            let request = request(file, locked, refresh)?;
+            cache.build(&request, Contention::Wait, steps, cancel)
+        }
+        Os::NixOs => {
+            if locked || refresh {
+                return Err(of_debian(if locked { "--locked" } else { "--refresh" }));
+            }
+            cache.build_nixos(&nixos_request(file)?, Contention::Wait, steps, cancel)
+        }
+    }
+    .map_err(build_failure)?;
     // Every changed guest file leaves an image behind. Whoever cannot prune now, because another build
     // has the cache, prunes next time.
     let _ = cache.prune(KEPT_IMAGES, &super::image::in_use()?);
@@ -182,6 +240,10 @@ pub(crate) fn image(
 /// Whether this machine file would now give another image than `id`. What cannot be found out is no
 /// reason to keep a machine from starting.
 pub(crate) fn is_outdated(id: &str, file: &MachineFile) -> bool {
+    // Only Nix could tell, by evaluating it all.
+    if file.machine.image.os == Os::NixOs {
+        return false;
+    }
     let current = || -> Result<Option<String>, Failure> {
         cache()?.id_of(&request(file, false, false)?).map_err(build_failure)
     };
@@ -192,6 +254,9 @@ fn build_failure(error: BuildError) -> Failure {
     match error {
         BuildError::Cancelled => Failure::interrupted(),
         BuildError::Drift { .. } => Failure::new(Exit::Failed, error),
+        BuildError::NoNix => Failure::new(Exit::Environment, error).with_remedy(
+            "Install Nix (nixos.org/download), or write os = \"debian\" in the machine file.",
+        ),
         BuildError::GuestFile { .. } | BuildError::Initrd { .. } => Failure::new(Exit::Use, error),
         _ => Failure::new(Exit::Environment, error),
     }

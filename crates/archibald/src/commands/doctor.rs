@@ -124,7 +124,7 @@ fn qemu() -> Finding {
 }
 
 fn tools() -> Finding {
-    match build::need_tools() {
+    match build::need_tools(archibald_machine::Os::Debian) {
         Ok(()) => {
             let found = format!("all {} are there", required_tools().len());
             Finding::new("tools", "build tools", found)

@@ -122,7 +122,7 @@ impl Up {
     ) -> Result<(String, BootFiles), Failure> {
         let record = instance.record()?.filter(|_| instance.files().disk.exists());
         if let (Some(record), false) = (record, self.recreate) {
-            build::need_tools()?;
+            build::need_tools(file.machine.image.os)?;
             return match build::cache()?.inspect(&record.image, steps, cancel) {
                 Ok(_) => {
                     let newer = match build::is_outdated(&record.image, file) {
@@ -149,6 +149,7 @@ impl Up {
             disk: image.disk(),
             kernel: image.vmlinux().or_else(|| image.vmlinuz()).ok_or_else(missing)?,
             initrd: image.initrd().ok_or_else(missing)?,
+            arguments: image.kernel_arguments().to_vec(),
         };
         if self.recreate {
             let _ = fs::remove_file(instance.files().disk);

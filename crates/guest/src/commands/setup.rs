@@ -20,6 +20,8 @@ use crate::{GuestError, Root, read_settings};
 const STATE: &str = "/run/archibald";
 /// The link that decides whose libjack programs get.
 const JACK_LINK: &str = "/etc/archibald/jack";
+/// Where an image that has both servers keeps PipeWire's.
+const PIPEWIRE_LIBJACK: &str = "/usr/lib/archibald/libjack-pipewire";
 /// Of this boot only: it comes with the settings, and a copy on the disk would go along with the image.
 const HOST_KEY: &str = "/run/archibald/ssh_host_ed25519_key";
 
@@ -180,8 +182,12 @@ fn linger(root: &Root, settings: &Settings) -> Result<(), GuestError> {
 /// The image's linker cache holds the link's own path, so switching needs no ldconfig; an image
 /// whose cache does not know the link yet gets it here, once.
 fn choose_libjack(root: &Root, server: AudioServer, programs: &dyn Run) -> Result<(), GuestError> {
+    // On NixOS there is no linker cache, and one libjack is built in.
+    if !root.path(PIPEWIRE_LIBJACK).exists() {
+        return Ok(());
+    }
     let target = match server {
-        AudioServer::PipeWire => "/usr/lib/archibald/libjack-pipewire",
+        AudioServer::PipeWire => PIPEWIRE_LIBJACK,
         AudioServer::Jack => "/usr/lib/x86_64-linux-gnu",
     };
     let link = root.path(JACK_LINK);
@@ -224,6 +230,7 @@ mod tests {
         root.write("/etc/passwd", b"root:x:0:0:root:/root:/bin/bash\n", 0o644).unwrap();
         root.write("/etc/group", b"root:x:0:\nshadow:x:42:\n", 0o644).unwrap();
         root.write("/etc/skel/.profile", b"umask 022\n", 0o644).unwrap();
+        fs::create_dir_all(root.path(PIPEWIRE_LIBJACK)).unwrap();
         (folder, root)
     }
 
@@ -276,6 +283,15 @@ mod tests {
         let mode = fs::metadata(root.path(HOST_KEY)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(root.read(HOST_KEY).unwrap().ends_with("-----END OPENSSH PRIVATE KEY-----\n"));
+    }
+
+    #[test]
+    fn where_one_libjack_is_built_in_there_is_none_to_choose() {
+        let (_folder, root) = image();
+        fs::remove_dir_all(root.path(PIPEWIRE_LIBJACK)).unwrap();
+        // No ldconfig either, as on NixOS.
+        set_up(&root, &example(), &Canned(vec![])).unwrap();
+        assert!(!root.path(JACK_LINK).exists() && root.path("/run/archibald/pipewire").exists());
     }
 
     #[test]

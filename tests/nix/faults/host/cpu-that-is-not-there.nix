@@ -1,0 +1,2 @@
+# expect: the host has 2 CPUs
+{ archibald.host.cpuCount = 2; }

@@ -1,0 +1,2 @@
+# expect: option `archibald.host.vfioIds
+{ archibald.host.vfioIds = [ "8086-a170" ]; }

@@ -1,0 +1,2 @@
+# expect: leaves no CPU for the host
+{ archibald.host.cpus = "0-3"; }

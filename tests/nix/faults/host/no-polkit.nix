@@ -1,0 +1,2 @@
+# expect: requires Polkit to be enabled
+{ lib, ... }: { security.polkit.enable = lib.mkForce false; }

@@ -1,0 +1,2 @@
+# expect: audio-user is to be in realtime
+{ archibald.machine.users = [{ name = "audio-user"; groups = [ "audio" "realtime" ]; }]; }

@@ -1,0 +1,6 @@
+# expect: names the group midi
+{
+  services.udev.extraRules = ''
+    SUBSYSTEM=="sound", GROUP="midi"
+  '';
+}

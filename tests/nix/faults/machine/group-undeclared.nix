@@ -1,0 +1,2 @@
+# expect: names the group jackaudio
+{ users.users.audio-user.extraGroups = [ "jackaudio" ]; }

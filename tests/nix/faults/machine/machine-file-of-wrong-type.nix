@@ -1,0 +1,2 @@
+# expect: option `archibald.machine.audio.quantum' is not of type
+{ archibald.machineFile = ./wrong-type.toml; }

@@ -1,0 +1,2 @@
+# expect: nixpkgs has no `ardourr'
+{ archibald.machine.image.packages = [ "ardourr" ]; }

@@ -1,0 +1,2 @@
+# expect: The option `boot.kernalParams' does not exist
+{ boot.kernalParams = [ "quiet" ]; }

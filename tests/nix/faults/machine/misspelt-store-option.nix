@@ -1,0 +1,2 @@
+# expect: The option `services.streamdb.prot' does not exist
+{ services.streamdb.prot = 8081; }

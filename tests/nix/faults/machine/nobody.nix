@@ -1,0 +1,2 @@
+# expect: The machine file names no user
+{ archibald.machine.users = [ ]; }

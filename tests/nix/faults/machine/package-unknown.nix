@@ -1,0 +1,2 @@
+# expect: attribute 'supercolider' missing
+{ pkgs, ... }: { environment.systemPackages = [ pkgs.supercolider ]; }

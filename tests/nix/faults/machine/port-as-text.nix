@@ -1,0 +1,2 @@
+# expect: option `services.streamdb.port' is not of type
+{ services.streamdb.port = "8081"; }

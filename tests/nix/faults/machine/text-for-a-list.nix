@@ -1,0 +1,2 @@
+# expect: option `boot.kernelParams' is not of type
+{ boot.kernelParams = "quiet"; }

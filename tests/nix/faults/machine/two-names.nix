@@ -1,0 +1,2 @@
+# expect: conflicting definition values
+{ networking.hostName = "another"; }

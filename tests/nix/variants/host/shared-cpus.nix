@@ -1,0 +1,1 @@
+{ archibald.host.cpus = ""; }

@@ -1,0 +1,1 @@
+{ archibald.machineFile = ./another-user.toml; }

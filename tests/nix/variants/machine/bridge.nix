@@ -1,0 +1,1 @@
+{ archibald.machine.network.mode = "bridge"; }

@@ -1,0 +1,1 @@
+{ archibald.machine.audio.server = "jack"; }

@@ -1,0 +1,1 @@
+{ services.streamdb.enable = false; services.archibald-guest.enable = false; }

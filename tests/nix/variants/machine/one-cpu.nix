@@ -1,0 +1,1 @@
+{ archibald.machine = { machine.vcpus = 1; realtime.isolated = ""; }; }
