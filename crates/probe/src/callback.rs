@@ -69,9 +69,9 @@ impl Watcher {
     /// Looks at a period whose callback started at `now_ns`.
     pub fn period(&mut self, now_ns: u64, cycle: &Cycle) {
         // Both clocks wrap; their difference is small and has a sign.
-        let lost = self
-            .expected
-            .map_or(0, |expected| cycle.frame_time.wrapping_sub(expected).cast_signed());
+        #[allow(clippy::cast_possible_wrap)]
+        let lost =
+            self.expected.map_or(0, |expected| cycle.frame_time.wrapping_sub(expected) as i32);
         self.expected = Some(cycle.frame_time.wrapping_add(cycle.frames));
         let Cycle { frames, late_us, .. } = *cycle;
         let period = Period { at_ns: now_ns, frames, late_us, lost_frames: lost };
