@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 use object::elf::PT_INTERP;
-use object::read::elf::{ElfFile64, FileHeader as _};
+use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
 use object::{Endianness, Object as _};
 
 /// glibc of Debian 13, the guest's.
@@ -32,10 +32,9 @@ fn versions(data: &[u8]) -> Vec<String> {
 fn the_program_is_dynamic_and_runs_with_the_guest_s_c_library() {
     let data = std::fs::read(env!("CARGO_BIN_EXE_archibald-probe")).unwrap();
     let elf = ElfFile64::<Endianness>::parse(&*data).unwrap();
-    let loader =
-        |segment: &_| object::read::elf::ProgramHeader::p_type(segment, elf.endian()) == PT_INTERP;
+    let endian = elf.endian();
     assert!(
-        elf.elf_program_headers().iter().any(|segment| loader(segment)),
+        elf.elf_program_headers().iter().any(|segment| segment.p_type(endian) == PT_INTERP),
         "a static program cannot load libjack; test the probe with crates/probe/cargo test"
     );
     let mut libraries: Vec<_> = elf

@@ -59,21 +59,22 @@ impl Server {
 
     /// A probe that is in the graph: the server lists its port.
     fn watch(&self, name: &str) -> Probe {
-        let child = self.command(PROBE).args(["watch", "--name", name]).spawn().unwrap();
-        let mut probe = Probe(child);
-        self.wait_for(&format!("{name}:out"), &mut probe, name);
-        probe
+        let mut command = self.command(PROBE);
+        command.args(["watch", "--name", name]);
+        self.start_until_listed(&mut command, name)
     }
 
-    /// Clients come before the server does: one that found none is started again.
-    fn wait_for(&self, port: &str, probe: &mut Probe, name: &str) {
+    /// The server may not be there yet: a probe that found none is started again.
+    fn start_until_listed(&self, command: &mut Command, name: &str) -> Probe {
+        let mut probe = Probe(command.spawn().unwrap());
+        let port = format!("{name}:out");
         for _ in 0..300 {
             let listed = self.command("jack_lsp").output().unwrap();
             if String::from_utf8_lossy(&listed.stdout).lines().any(|line| line == port) {
-                return;
+                return probe;
             }
             if probe.0.try_wait().unwrap().is_some() {
-                probe.0 = self.command(PROBE).args(["watch", "--name", name]).spawn().unwrap();
+                probe.0 = command.spawn().unwrap();
             }
             sleep(Duration::from_millis(100));
         }
@@ -208,14 +209,7 @@ fn the_callback_calls_nothing_of_the_kernel() {
     let log = server.path("calls");
     let mut command = server.command("strace");
     command.arg("-f").arg("-o").arg(&log).args([PROBE, "watch", "--name", "probe"]);
-    let mut probe = Probe(command.spawn().unwrap());
-    for _ in 0..50 {
-        if probe.0.try_wait().unwrap().is_none() && log.exists() {
-            break;
-        }
-        sleep(Duration::from_millis(100));
-        probe.0 = command.spawn().unwrap();
-    }
+    let probe = server.start_until_listed(&mut command, "probe");
     sleep(Duration::from_secs(4));
     let (status, watch) = probe.end();
     assert_eq!(status, 0);

@@ -1,6 +1,6 @@
 //! A client of JACK, safe to use: the one place with unsafe code, because the API is C's.
 //!
-//! The callbacks are given a pointer to [`State`], which lives until the client is closed. Each
+//! The callbacks are given a pointer to the client's state, which lives until the client is closed. Each
 //! callback owns its own part of it, so that no two threads meet in one.
 #![allow(unsafe_code)]
 
