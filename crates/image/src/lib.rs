@@ -15,6 +15,7 @@ mod digest;
 mod error;
 mod export;
 mod ext4;
+mod file_lock;
 mod guest_files;
 mod image;
 mod lock;
@@ -26,8 +27,10 @@ mod space;
 mod tools;
 
 pub use cache::{Cache, CacheError, Contention, OpenError, RemoveError};
+pub use digest::Key;
 pub use error::BuildError;
 pub use export::{ExportError, Format, export};
+pub use file_lock::FileLock;
 pub use guest_files::{Content, GuestFile, GuestTreeError, guest_tree};
 pub use image::{Image, Impurity};
 pub use lock::{Drift, Lock, LockError};

@@ -352,7 +352,7 @@ impl Reading<'_> {
             self.reader.word("server", table.server.as_ref(), &servers, AudioServer::PipeWire);
         let rate = self.reader.rate(table.rate.as_ref());
         let quantum = self.reader.quantum(table.quantum.as_ref());
-        Audio { server, rate: rate, quantum }
+        Audio { server, rate, quantum }
     }
 
     /// The users, each with the place of its password.
