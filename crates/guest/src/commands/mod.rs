@@ -2,10 +2,13 @@
 
 mod check;
 mod generate;
+mod lab;
 mod ready;
 mod setup;
 
 use std::io::Write;
+
+pub(crate) use setup::set_up;
 
 use crate::GuestError;
 
@@ -28,6 +31,9 @@ pub enum Command {
     Generate(generate::Arguments),
     /// Tell the host how far the boot is, and when the machine is ready
     Ready(ready::Arguments),
+    /// Do one experiment of the virtual-time lab; runs only in a machine booted for it
+    #[command(hide = true)]
+    Lab(lab::Arguments),
     /// Check everything that must hold in this machine
     Check(check::Arguments),
 }
@@ -42,6 +48,7 @@ impl Command {
             Self::Setup(arguments) => arguments.run(),
             Self::Generate(arguments) => arguments.run(),
             Self::Ready(arguments) => arguments.run(),
+            Self::Lab(arguments) => arguments.run(),
             Self::Check(arguments) => arguments.run(out),
         }
     }
