@@ -1,1 +1,10 @@
-//! x
+//! The virtual-time lab: a real program on a real audio server on a real kernel, on a clock that
+//! counts instructions instead of seconds.
+//!
+//! [`Scenario`] says what to run, [`snapshot`] boots the machine once, [`experiment`] runs one
+//! request on it, [`evidence`] turns what came back into a run of [`archibald_latency`]. Nothing here
+//! reads the environment or writes to the terminal.
+
+pub mod scenario;
+
+pub use scenario::Scenario;
