@@ -45,7 +45,7 @@ pub(crate) fn extract_kernel(
 }
 
 /// Writes the ELF kernel inside a bzImage, if it has one that starts by PVH; leaves nothing if not.
-fn uncompress(
+pub(crate) fn uncompress(
     tools: &Tools,
     vmlinuz: &Path,
     vmlinux: &Path,
@@ -180,6 +180,35 @@ impl ModuleSource<'_> {
         }
     }
 
+    /// A text file of the modules' directory.
+    fn text(&self, name: &str, work: &Path) -> Result<String, BuildError> {
+        let path = format!("{}/{name}", self.dir());
+        let content = self.read(&path, work)?;
+        let reason = || BuildError::Initrd { reason: format!("there is no {path}") };
+        Ok(String::from_utf8_lossy(&content.ok_or_else(reason)?).into_owned())
+    }
+
+    /// What `wanted` need, in the form of modules.dep. An installation writes that file; of a package
+    /// that was only unpacked, the modules themselves are asked.
+    fn dependencies(&self, wanted: &[String], work: &Path) -> Result<String, BuildError> {
+        let Self::Tree(tools, root, _) = self else { return self.text("modules.dep", work) };
+        let top = root.join(self.dir().trim_start_matches('/'));
+        let mut known = BTreeMap::new();
+        find_modules(&top, Path::new("kernel"), &mut known)?;
+        let mut text = String::new();
+        for module in wanted {
+            let name = module.replace('-', "_");
+            let Some(path) = known.get(&name) else { continue };
+            let mut order = Vec::new();
+            needs_of(tools, &top, &known, &name, &mut order, work)?;
+            order.pop();
+            let needs: Vec<&str> =
+                order.iter().rev().filter_map(|name| known.get(name)).map(String::as_str).collect();
+            text += &format!("{path}: {}\n", needs.join(" "));
+        }
+        Ok(text)
+    }
+
     /// Copies files out of it, each to the path that stands beside it.
     fn copy_out(&self, files: &[(String, PathBuf)], work: &Path) -> Result<(), BuildError> {
         match self {
@@ -250,15 +279,10 @@ fn read_modules(
     work: &Path,
 ) -> Result<Vec<(String, Vec<u8>)>, BuildError> {
     let dir = kernel.dir();
-    let text = |name: &str| -> Result<String, BuildError> {
-        let content = kernel.read(&format!("{dir}/{name}"), work)?;
-        let content = content.ok_or_else(|| BuildError::Initrd {
-            reason: format!("the image has no {dir}/{name}"),
-        })?;
-        Ok(String::from_utf8_lossy(&content).into_owned())
-    };
-    let paths = load_order(&text("modules.dep")?, &text("modules.builtin")?, wanted)
-        .map_err(|reason| BuildError::Initrd { reason })?;
+    let (dep, builtin) =
+        (kernel.dependencies(wanted, work)?, kernel.text("modules.builtin", work)?);
+    let paths =
+        load_order(&dep, &builtin, wanted).map_err(|reason| BuildError::Initrd { reason })?;
     let dumped = work.join("modules");
     fs::create_dir(&dumped).during("create", &dumped)?;
     let files: Vec<(String, PathBuf)> =
@@ -277,6 +301,65 @@ fn read_modules(
     }
     fs::remove_dir_all(&dumped).during("remove", &dumped)?;
     Ok(modules)
+}
+
+/// The modules below a directory by name, each with its path below `top`.
+fn find_modules(
+    top: &Path,
+    inside: &Path,
+    known: &mut BTreeMap<String, String>,
+) -> Result<(), BuildError> {
+    let dir = top.join(inside);
+    for entry in fs::read_dir(&dir).during("read", &dir)? {
+        let entry = entry.during("read", &dir)?;
+        let path = inside.join(entry.file_name());
+        let text = path.to_string_lossy().into_owned();
+        if entry.file_type().during("read", &dir)?.is_dir() {
+            find_modules(top, &path, known)?;
+        } else if file_name(&text).contains(".ko") {
+            known.insert(module_name(&text), text);
+        }
+    }
+    Ok(())
+}
+
+/// Puts a module behind all that it needs, by its own `depends=` (modinfo(8)).
+fn needs_of(
+    tools: &Tools,
+    top: &Path,
+    known: &BTreeMap<String, String>,
+    name: &str,
+    order: &mut Vec<String>,
+    work: &Path,
+) -> Result<(), BuildError> {
+    if order.iter().any(|there| there == name) {
+        return Ok(());
+    }
+    if let Some(path) = known.get(name) {
+        let file = top.join(path);
+        let mut content = fs::read(&file).during("read", &file)?;
+        if let Some(program) = decompressor(&content) {
+            let plain = work.join("plain");
+            decompress(tools, program, &file, &plain)?;
+            content = fs::read(&plain).during("read", &plain)?;
+        }
+        for need in depends(&content) {
+            needs_of(tools, top, known, &need, order, work)?;
+        }
+    }
+    order.push(name.to_owned());
+    Ok(())
+}
+
+/// The names after `depends=` among a module's strings.
+fn depends(module: &[u8]) -> Vec<String> {
+    let Some(line) =
+        module.split(|byte| *byte == 0).find_map(|text| text.strip_prefix(b"depends="))
+    else {
+        return Vec::new();
+    };
+    let names = String::from_utf8_lossy(line).into_owned();
+    names.split(',').filter(|name| !name.is_empty()).map(|name| name.replace('-', "_")).collect()
 }
 
 fn file_name(path: &str) -> &str {
@@ -388,6 +471,13 @@ mod tests {
                        kernel/fs/jbd2/jbd2.ko.xz:\n\
                        kernel/lib/crc16.ko.xz:\n\
                        kernel/drivers/block/virtio_blk.ko.xz:\n";
+
+    #[test]
+    fn a_module_tells_itself_what_it_needs() {
+        let module = b"\x7fELF\0license=GPL\0depends=nd-btt,libnvdimm\0name=nd_pmem\0";
+        assert_eq!(depends(module), ["nd_btt", "libnvdimm"]);
+        assert!(depends(b"license=GPL\0depends=\0").is_empty());
+    }
 
     #[test]
     fn dependencies_go_first_and_each_once() {

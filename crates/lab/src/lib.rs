@@ -5,6 +5,15 @@
 //! request on it, [`evidence`] turns what came back into a run of [`archibald_latency`]. Nothing here
 //! reads the environment or writes to the terminal.
 
+mod emulator;
+mod error;
+pub mod evidence;
+pub mod experiment;
+pub mod machine;
+mod mailbox;
+pub mod program;
 pub mod scenario;
+pub mod snapshot;
 
+pub use error::LabError;
 pub use scenario::Scenario;

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -133,5 +133,5 @@ fn spawn(
     let failed =
         |source| KeeperError::Start { program: qemu.to_string_lossy().into_owned(), source };
     let log = File::create(instance.file("qemu.log")).map_err(failed)?;
-    crate::qemu::spawn(qemu, arguments, &log).map_err(failed)
+    crate::qemu::spawn(qemu, arguments, Stdio::null(), &log).map_err(failed)
 }

@@ -94,7 +94,7 @@ impl Qemu {
     }
 }
 
-/// Starts QEMU with its output in `log`. It is killed when the thread that called this ends, for
+/// Starts QEMU with its output in `log` and `stdin` as its file descriptor 0. It is killed when the thread that called this ends, for
 /// whatever reason: nobody's QEMU outlives them.
 ///
 /// # Errors
@@ -102,10 +102,11 @@ impl Qemu {
 pub fn spawn(
     program: impl AsRef<OsStr>,
     arguments: &[impl AsRef<OsStr>],
+    stdin: impl Into<Stdio>,
     log: &File,
 ) -> io::Result<Child> {
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+    command.args(arguments).stdin(stdin).stdout(log.try_clone()?).stderr(log.try_clone()?);
     // SAFETY: prctl is async-signal-safe and touches nothing of the parent.
     #[allow(unsafe_code)]
     unsafe {

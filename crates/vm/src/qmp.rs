@@ -61,7 +61,16 @@ impl Qmp {
     pub fn connect(socket: &Path) -> Result<Self, QmpError> {
         let broken =
             |source| QmpError::Connection { command: "qmp_capabilities".to_owned(), source };
-        let writer = UnixStream::connect(socket).map_err(broken)?;
+        Self::greet(UnixStream::connect(socket).map_err(broken)?)
+    }
+
+    /// Greets the QEMU that has the other end of this socket.
+    ///
+    /// # Errors
+    /// When what speaks there is not QEMU.
+    pub fn greet(writer: UnixStream) -> Result<Self, QmpError> {
+        let broken =
+            |source| QmpError::Connection { command: "qmp_capabilities".to_owned(), source };
         writer.set_read_timeout(Some(Self::PATIENCE)).map_err(broken)?;
         let reader = BufReader::new(writer.try_clone().map_err(broken)?);
         let mut qmp = Self { reader, writer, told: Vec::new(), begun: String::new() };
