@@ -133,34 +133,104 @@ impl Watch {
     }
 
     /// The xruns inside the window, by xrun callback and by frame clock, in order of time.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    ///
+    /// An xrun is a period. JACK2 calls once for each client that was late in it and once more for the
+    /// driver, so that several calls within a period are one; a gap of the frame clock is as many as
+    /// it has periods.
     pub fn xruns_in(&self, window: &Window) -> Vec<Xrun> {
-        let period = |at_ns: u64| {
-            let period_ns = f64::from(self.quantum) * 1e9 / f64::from(self.rate);
-            let passed = (at_ns - window.start_ns) as f64;
-            (self.rate > 0 && self.quantum > 0).then(|| (passed / period_ns) as u64)
-        };
-        let xrun = |at_ns, source, delayed_ns| Xrun {
+        let Some(period_ns) = self.period_ns() else { return Vec::new() };
+        let xrun = |at_ns: u64, source, delayed_ns| Xrun {
             at_ns,
-            period: period(at_ns),
+            period: Some((at_ns - window.start_ns) / period_ns),
             source,
             client: None,
             delayed_ns,
         };
-        let calls = self.xruns.iter().filter(|call| window.has(call.at_ns)).map(|call| {
-            let delayed = (call.delayed_us > 0.0).then_some((call.delayed_us * 1000.0) as u64);
-            xrun(call.at_ns, Meter::JackCallback, delayed)
-        });
-        let gaps = self.gaps.iter().filter(|gap| window.has(gap.at_ns));
-        let gaps = gaps.map(|gap| xrun(gap.at_ns, Meter::FrameClock, None));
-        let mut xruns: Vec<Xrun> = calls.chain(gaps).collect();
+        let calls = self.xruns.iter().filter(|call| window.has(call.at_ns));
+        let mut xruns: Vec<Xrun> = calls
+            .map(|call| xrun(call.at_ns, Meter::JackCallback, nanoseconds(call.delayed_us)))
+            .collect();
+        xruns.dedup_by_key(|xrun| xrun.period);
+        for gap in &self.gaps {
+            let periods = gap.frames.unsigned_abs().div_ceil(u64::from(self.quantum));
+            let lost = (0..periods).map_while(|i| gap.at_ns.checked_sub(i.checked_mul(period_ns)?));
+            let lost = lost.take_while(|at_ns| *at_ns >= window.start_ns);
+            let lost = lost.filter(|at_ns| window.has(*at_ns));
+            xruns.extend(lost.map(|at_ns| xrun(at_ns, Meter::FrameClock, None)));
+        }
         xruns.sort_by_key(|xrun| (xrun.at_ns, xrun.source));
         xruns
+    }
+
+    /// Whole nanoseconds of a period; absent if the server told neither rate nor quantum.
+    fn period_ns(&self) -> Option<u64> {
+        let frames = u64::from(self.quantum).saturating_mul(1_000_000_000);
+        frames.checked_div(u64::from(self.rate)).filter(|ns| *ns > 0)
     }
 
     /// The load inside the window.
     pub fn load_in(&self, window: &Window) -> Option<DspLoad> {
         let inside = self.dsp_load.iter().filter(|sample| window.has(sample.at_ns));
         DspLoad::of(inside.copied().collect())
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn nanoseconds(us: f64) -> Option<u64> {
+    (us > 0.0).then_some((us * 1000.0) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch() -> Watch {
+        let text = r#"{"schema":"archibald.probe/1","name":"probe","rate":48000,"quantum":32,
+            "opened_ns":1000000,"closed_ns":90000000,"periods":130,
+            "xruns":[{"at_ns":20000000,"delayed_us":30.5},{"at_ns":20010000,"delayed_us":30.5},
+                     {"at_ns":20700000,"delayed_us":0},{"at_ns":80000000,"delayed_us":1}],
+            "gaps":[{"at_ns":30000000,"frames":96},{"at_ns":31000000,"frames":-5}],
+            "dsp_load":[{"at_ns":15000000,"percent":10},{"at_ns":20000000,"percent":40},
+                        {"at_ns":70000000,"percent":99}],
+            "clients":[{"name":"probe","event":"registered","at_ns":1}],
+            "ports":[{"name":"probe:in","event":"unregistered","at_ns":1}],
+            "graph":[{"from":"a:out","to":"b:in","event":"connected","at_ns":1}],
+            "callback_us":{"unit":"us","bins":[[3,130]],"min_ns":3000,"max_ns":3999,"sum_ns":455000},
+            "server_lost":false,"dropped":0}"#;
+        Watch::from_json(text).unwrap()
+    }
+
+    #[test]
+    fn an_xrun_is_a_period_however_often_it_is_called() {
+        let window = Window { start_ns: 10_000_000, end_ns: 60_000_000, warmup_ns: 0 };
+        let xruns = watch().xruns_in(&window);
+        let seen: Vec<_> = xruns.iter().map(|x| (x.at_ns, x.source, x.delayed_ns)).collect();
+        let (call, clock) = (Meter::JackCallback, Meter::FrameClock);
+        let expected = [
+            (20_000_000, call, Some(30_500)),
+            (20_700_000, call, None),
+            (28_666_668, clock, None),
+            (29_333_334, clock, None),
+            (30_000_000, clock, None),
+            (31_000_000, clock, None),
+        ];
+        assert_eq!(seen, expected);
+        assert_eq!(xruns[0].period, Some(15));
+    }
+
+    #[test]
+    fn only_what_lies_in_the_window_counts() {
+        let window = Window { start_ns: 29_000_000, end_ns: 30_500_000, warmup_ns: 0 };
+        assert_eq!(watch().xruns_in(&window).len(), 2);
+        assert_eq!(watch().load_in(&window), None);
+        let window = Window { start_ns: 10_000_000, ..window };
+        let load = watch().load_in(&window).unwrap();
+        assert_eq!((load.mean, load.max), (25.0, 40.0));
+    }
+
+    #[test]
+    fn another_schema_is_refused() {
+        let text = serde_json::to_string(&watch()).unwrap().replace("probe/1", "probe/2");
+        assert!(Watch::from_json(&text).is_err());
     }
 }

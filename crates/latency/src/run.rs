@@ -410,7 +410,7 @@ impl Run {
     }
 
     /// The meter that saw most, and how many: it speaks for the run, because meters overlook xruns
-    /// but do not see the same one twice. Absent when no meter looked. Of two that saw as many, the
+    /// rather than make them up. Absent when no meter looked. Of two that saw as many, the
     /// one that lists them.
     pub fn worst_meter(&self) -> Option<(Meter, u64)> {
         self.counters
