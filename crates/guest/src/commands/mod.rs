@@ -4,6 +4,7 @@ mod check;
 mod generate;
 mod ready;
 mod setup;
+mod trace;
 
 use std::io::Write;
 
@@ -30,6 +31,8 @@ pub enum Command {
     Ready(ready::Arguments),
     /// Check everything that must hold in this machine
     Check(check::Arguments),
+    /// Record the kernel's events around an audio graph into a folder
+    Trace(trace::Arguments),
 }
 
 impl Command {
@@ -43,6 +46,7 @@ impl Command {
             Self::Generate(arguments) => arguments.run(),
             Self::Ready(arguments) => arguments.run(),
             Self::Check(arguments) => arguments.run(out),
+            Self::Trace(arguments) => arguments.run(),
         }
     }
 }
