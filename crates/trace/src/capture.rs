@@ -40,6 +40,8 @@ pub struct Manifest {
     pub processes: Vec<Process>,
     /// Counters of the kernel's memory management (`/proc/vmstat`) that moved: their increase.
     pub memory: BTreeMap<String, u64>,
+    /// Names of the kernel's addresses that occur in recorded stacks.
+    pub symbols: BTreeMap<u64, String>,
 }
 
 /// One ring of raw pages.

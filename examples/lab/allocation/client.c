@@ -1,4 +1,4 @@
-// A looper that starts a new layer every hundred periods.
+// A looper that starts a new layer every eight hundred periods, and keeps them all.
 // FAULTY: it allocates the layer in the callback. The kernel gives memory page by page, when it is
 // first touched, and each page is an exception that costs microseconds.
 // Repaired: all layers are allocated, touched and locked before the callback runs.
@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 static jack_port_t *out;
-#define LAYER (2 << 20)
-#define LAYERS 4
+#define LAYER (8 << 20)
+#define LAYERS 16
 static char *layer, *pool[LAYERS];
 
 // Twenty partials: about a tenth of a 32-frame period at 500 MIPS.
@@ -34,16 +34,16 @@ static int process(jack_nframes_t frames, void *unused)
 	float *buffer = jack_port_get_buffer(out, frames);
 	(void)unused;
 	render(buffer, frames);
-	if (period++ % 100 == 0) {
+	if (period % 800 == 0) {
 #ifdef FAULTY
-		free(layer);
 		layer = malloc(LAYER);
 		memset(layer, 0, LAYER);
 #else
-		layer = pool[period / 100 % LAYERS];
+		layer = pool[period / 800 % LAYERS];
 #endif
 		place = 0;
 	}
+	period++;
 	memcpy(layer + place, buffer, frames * sizeof *buffer);
 	place += frames * sizeof *buffer;
 	return 0;
@@ -57,7 +57,8 @@ int main(void)
 		return 1;
 	}
 #ifndef FAULTY
-	mlockall(MCL_CURRENT | MCL_FUTURE);
+	if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
+		perror("client: mlockall");
 	for (int i = 0; i < LAYERS; i++)
 		memset(pool[i] = malloc(LAYER), 0, LAYER);
 #endif

@@ -1,8 +1,8 @@
-// A sampler that plays a few frames each from all over its memory.
-// FAULTY: its samples are not locked. When memory is short the kernel puts them away, and the
-// callback waits until they are back.
-// Repaired: all memory is locked.
-// cc -O2 [-DFAULTY] -o client client.c -ljack -lm -lpthread
+// A sampler that plays a chord every hundred periods, each from other parts of its memory.
+// FAULTY (faulty.lab.toml): the user may not lock memory, so that nothing is locked. When memory is
+// short the kernel puts the samples away, and the callback waits until they are back.
+// Repaired: it is run with the machine's limits, and all its memory is locked.
+// cc -O2 -o client client.c -ljack -lm -lpthread
 #include <sys/mman.h>
 #include <jack/jack.h>
 #include <math.h>
@@ -30,13 +30,14 @@ static void render(float *buffer, jack_nframes_t frames)
 
 static int process(jack_nframes_t frames, void *unused)
 {
-	static unsigned place;
+	static unsigned period, place;
 	float *buffer = jack_port_get_buffer(out, frames);
 	(void)unused;
 	render(buffer, frames);
-	// Every voice plays from another page: after 256 periods all samples were heard.
-	for (int voice = 0; voice < VOICES; voice++)
+	// Every voice plays from another page: after 17 seconds all samples were heard.
+	for (int voice = 0; period % 100 == 0 && voice < VOICES; voice++)
 		buffer[0] += samples[(size_t)(place++ % PAGES) * PAGE / sizeof(float)] / 1000;
+	period++;
 	return 0;
 }
 
@@ -47,13 +48,11 @@ int main(void)
 		fprintf(stderr, "client: no JACK server answers\n");
 		return 1;
 	}
-	samples = mmap(NULL, (size_t)PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	for (size_t i = 0; i < (size_t)PAGES * PAGE / sizeof(float); i++)
+	samples = malloc((size_t)PAGES * PAGE);
+	for (size_t i = 0; i < (size_t)PAGES * PAGE / sizeof *samples; i++)
 		samples[i] = (float)i;
-#ifndef FAULTY
 	if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
 		perror("client: mlockall");
-#endif
 	out = jack_port_register(client, "out", JACK_DEFAULT_AUDIO_TYPE, JackPortIsOutput, 0);
 	jack_set_process_callback(client, process, NULL);
 	jack_activate(client);

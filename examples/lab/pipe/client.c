@@ -39,7 +39,7 @@ static int process(jack_nframes_t frames, void *unused)
 	level = buffer[0];
 #ifdef FAULTY
 	static unsigned period;
-	if (period++ % 10 == 0)
+	if (period++ % 5 == 0)
 		print_level();
 #endif
 	return 0;
@@ -52,7 +52,7 @@ int main(void)
 		fprintf(stderr, "client: no JACK server answers\n");
 		return 1;
 	}
-	// The smallest pipe there is: it fills within a second.
+	// The smallest pipe there is: it is full after 90 lines.
 	fcntl(STDOUT_FILENO, F_SETPIPE_SZ, 4096);
 	out = jack_port_register(client, "out", JACK_DEFAULT_AUDIO_TYPE, JackPortIsOutput, 0);
 	jack_set_process_callback(client, process, NULL);
@@ -61,6 +61,6 @@ int main(void)
 #ifdef FAULTY
 	pause();
 #endif
-	for (;; usleep(6667))
+	for (;; usleep(3333))
 		print_level();
 }

@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <jack/jack.h>
+#include <jack/thread.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -41,6 +41,10 @@ impl Instance {
         // A ring left from another recording would keep its events.
         instance.set("trace", "")?;
         instance.set("set_event", "")?;
+        let trigger = instance.folder.join("events/sched/sched_switch/trigger");
+        if fs::read_to_string(&trigger).is_ok_and(|text| text.contains("stacktrace:")) {
+            instance.set("events/sched/sched_switch/trigger", "!stacktrace")?;
+        }
         instance.set("trace_clock", CLOCK)?;
         instance.set("buffer_size_kb", &kib.to_string())?;
         for event in events {
@@ -58,15 +62,12 @@ impl Instance {
 
     /// Records the kernel's stack whenever one of these threads goes into uninterruptible sleep.
     pub(super) fn stacks_of(&self, threads: &[u32]) -> Result<(), GuestError> {
-        // TASK_UNINTERRUPTIBLE is 2. The kernel takes an expression of at most a page.
-        for some in threads.chunks(100) {
-            let list: Vec<String> = some.iter().map(|tid| format!("prev_pid == {tid}")).collect();
-            let trigger = format!("stacktrace if prev_state & 2 && ({})", list.join(" || "));
-            self.set("events/sched/sched_switch/trigger", &trigger)?;
-            // One trigger of a kind an event takes; a graph of more threads goes without the rest.
-            break;
-        }
-        Ok(())
+        // One trigger of a kind an event takes, of at most a page of text; a graph with more threads
+        // than fit goes without the others' stacks. TASK_UNINTERRUPTIBLE is 2.
+        let list: Vec<String> =
+            threads.iter().take(100).map(|tid| format!("prev_pid == {tid}")).collect();
+        let trigger = format!("stacktrace if prev_state & 2 && ({})", list.join(" || "));
+        self.set("events/sched/sched_switch/trigger", &trigger)
     }
 
     pub(super) fn switch(&self, on: bool) -> Result<(), GuestError> {

@@ -3,6 +3,7 @@
 //! processor; `calls` sees the system calls and page faults of the graph's own threads alone, which is
 //! what makes it cheap. Nothing is read while it records; the raw pages are copied afterwards.
 
+mod addresses;
 mod instance;
 mod processes;
 
@@ -40,6 +41,7 @@ const CALLS: &[&str] = &[
     "raw_syscalls/sys_exit",
     "exceptions/page_fault_user",
     "exceptions/page_fault_kernel",
+    "kmem/mm_page_alloc",
     "lock/contention_begin",
     "lock/contention_end",
 ];
@@ -155,6 +157,7 @@ impl Recorder {
             *count = count.saturating_sub(begun.memory.get(name).copied().unwrap_or(0));
             *count > 0
         });
+        let symbols = addresses::names(&self.root, folder, &rings, self.sched.page_bytes());
         let manifest = Manifest {
             schema: SCHEMA.to_owned(),
             kernel: self.root.line("/proc/sys/kernel/osrelease").unwrap_or_default(),
@@ -165,6 +168,7 @@ impl Recorder {
             rings,
             processes,
             memory,
+            symbols,
         };
         manifest.write(folder).map_err(|error| GuestError::Program {
             program: "tracing".to_owned(),

@@ -1,0 +1,78 @@
+//! Reading a capture from its folder.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::TraceError;
+use crate::capture::{FORMATS, Manifest};
+use crate::event::{Decoder, Entry, Tid};
+use crate::format::EventFormat;
+use crate::page;
+
+/// A capture that was read.
+#[derive(Debug)]
+pub struct Trace {
+    /// What was recorded, and who was running.
+    pub manifest: Manifest,
+    /// Events of all rings in the order of time.
+    pub entries: Vec<Entry>,
+    /// Names of all threads that occur.
+    pub names: BTreeMap<Tid, String>,
+}
+
+impl Trace {
+    /// Reads the capture in `folder`.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged.
+    pub fn read(folder: &Path) -> Result<Self, TraceError> {
+        let manifest = Manifest::read(folder)?;
+        let mut decoder = Decoder::new(read_formats(&folder.join(FORMATS))?);
+        let mut entries = Vec::new();
+        for ring in &manifest.rings {
+            let path = folder.join(&ring.file);
+            let bytes = fs::read(&path).map_err(TraceError::file("read", &path))?;
+            for (number, bytes) in bytes.chunks(manifest.page_bytes).enumerate() {
+                let page = page::parse(bytes).map_err(|reason| TraceError::Page {
+                    path: path.clone(),
+                    page: number,
+                    reason,
+                })?;
+                entries.extend(
+                    page.records
+                        .iter()
+                        .filter_map(|record| decoder.decode(record.at_ns, ring.cpu, record.bytes)),
+                );
+            }
+        }
+        // Stable: within a ring the order of events with one time stamp is the kernel's.
+        entries.sort_by_key(|entry| entry.at_ns);
+        Ok(Self { manifest, entries, names: decoder.names })
+    }
+
+    /// The name of a thread; the idle thread is called `idle`.
+    #[must_use]
+    pub fn name(&self, tid: Tid) -> String {
+        match (tid, self.names.get(&tid)) {
+            (0, _) => "idle".to_owned(),
+            (_, Some(name)) => name.clone(),
+            (_, None) => format!("thread {tid}"),
+        }
+    }
+}
+
+/// Reads every description in a folder.
+///
+/// # Errors
+/// When the folder cannot be read, or a description has an unknown form.
+pub fn read_formats(folder: &Path) -> Result<Vec<EventFormat>, TraceError> {
+    let list = fs::read_dir(folder).map_err(TraceError::file("list", folder))?;
+    let mut formats = Vec::new();
+    for entry in list {
+        let path = entry.map_err(TraceError::file("list", folder))?.path();
+        let text = fs::read_to_string(&path).map_err(TraceError::file("read", &path))?;
+        formats.push(EventFormat::parse(&text)?);
+    }
+    Ok(formats)
+}
