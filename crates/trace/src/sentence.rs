@@ -213,7 +213,7 @@ impl Words<'_> {
         let names: Vec<String> = stack
             .iter()
             .map(|address| known.get(address).cloned().unwrap_or_else(|| format!("{address:#x}")))
-            .filter(|name| !name.starts_with("__schedule") && name != "schedule")
+            .filter(|name| !is_of_the_recording(name))
             .take(8)
             .collect();
         Some(format!("asleep in {}", names.join(" < ")))
@@ -274,6 +274,14 @@ impl Words<'_> {
             None => "real-time",
         }
     }
+}
+
+/// Functions that only put the thread to sleep or write that down.
+fn is_of_the_recording(name: &str) -> bool {
+    ["trace_event_raw_event_", "__traceiter_", "__schedule", "event_triggers_call"]
+        .iter()
+        .any(|start| name.starts_with(start))
+        || name == "schedule"
 }
 
 /// Whether a call's first argument is a file's descriptor.

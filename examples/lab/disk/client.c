@@ -29,7 +29,7 @@ static void render(float *buffer, jack_nframes_t frames)
 static void store(const void *sound, size_t bytes)
 {
 	if (write(file, sound, bytes) < 0 || fsync(file) < 0)
-		perror("take.raw");
+		perror("client: cannot store");
 }
 
 static int process(jack_nframes_t frames, void *unused)
@@ -47,16 +47,16 @@ static int process(jack_nframes_t frames, void *unused)
 	return 0;
 }
 
-int main(void)
+int main(int count, char **words)
 {
 	jack_client_t *client = jack_client_open("client", JackNoStartServer, NULL);
 	if (!client) {
 		fprintf(stderr, "client: no JACK server answers\n");
 		return 1;
 	}
-	file = open("/scratch/take.raw", O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	file = open(count > 1 ? words[1] : "take.raw", O_WRONLY | O_CREAT, 0644);
 	if (file < 0) {
-		perror("/scratch/take.raw");
+		perror("client: cannot open the take");
 		return 1;
 	}
 	ring = jack_ringbuffer_create(1 << 20);
