@@ -69,13 +69,26 @@ pub(crate) fn share() -> Result<PathBuf, Failure> {
         })
 }
 
-/// A program of the project that goes into the image.
-pub(crate) fn guest_program(name: &str) -> Result<PathBuf, Failure> {
-    let beside = env::current_exe().ok().and_then(|program| Some(program.parent()?.join(name)));
-    beside.filter(|program| program.is_file()).ok_or_else(|| {
-        Failure::new(Exit::Environment, format!("the program {name} is not beside archibald"))
-            .with_remedy("Run ./archibald, which builds it.")
-    })
+/// The programs of the project that go into the image. Those that are static stand beside this one.
+/// The probe is not (see crates/probe/cargo), and must not be taken from here, where `cargo build
+/// --workspace` leaves one that is static and so of no use.
+pub(crate) fn guest_programs() -> Result<[PathBuf; 3], Failure> {
+    let here = this_program()?.parent().map(Path::to_owned).unwrap_or_default();
+    let dynamic = here.join("../../dynamic/x86_64-unknown-linux-gnu/release");
+    let installed = here.join("../lib/archibald");
+    let find = |name: &str, places: &[&Path]| {
+        let found = places.iter().map(|place| place.join(name)).find(|path| path.is_file());
+        found.ok_or_else(|| {
+            let lacking = format!("the program {name} is not beside {}", here.display());
+            Failure::new(Exit::Environment, lacking)
+                .with_remedy("Run ./archibald, which builds it.")
+        })
+    };
+    Ok([
+        find("archibald-guest", &[&here])?,
+        find("streamdb", &[&here])?,
+        find("archibald-probe", &[&dynamic, &installed])?,
+    ])
 }
 
 /// QEMU's program: `ARCHIBALD_QEMU`, or the usual name.

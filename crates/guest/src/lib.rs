@@ -10,6 +10,7 @@ pub mod check;
 pub mod commands;
 mod error;
 pub mod graph;
+pub mod lab;
 pub mod listening;
 mod root;
 pub mod run;

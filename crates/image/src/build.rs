@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::boot::{Contents, ModuleSource};
 use crate::cache::Guard;
 use crate::child::{Isolation, remove_tree};
 use crate::debian::{Downloads, Installer};
@@ -197,9 +198,10 @@ impl Build<'_> {
 
         if let (Some(initrd), Some(init)) = (&self.request.initrd, &self.init) {
             progress.stage(Stage::Boot);
-            let kernel = base.kernel.as_deref();
-            let to = partial.join("initrd");
-            boot::write_initrd(disk, kernel, init, &initrd.modules, &to, &work)?;
+            let kernel = base.kernel.as_deref().map(|kernel| ModuleSource::Disk(disk, kernel));
+            let files = Overlay::default();
+            let contents = Contents { init, modules: &initrd.modules, files: &files };
+            boot::write_initrd(disk, kernel, &contents, &partial.join("initrd"), &work)?;
         }
         let manifest =
             Manifest { id: self.image_id(&base.base), artifacts: BTreeMap::new(), ..base.clone() };

@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::boot::{self, Contents, ModuleSource};
 use crate::error::During;
 use crate::ext4::Disk;
-use crate::{BuildError, Manifest, Tools};
+use crate::guest_files::Overlay;
+use crate::{BuildError, GuestFile, Manifest, Tools};
 
 /// An image that was found whole. Its files are read-only by agreement: a machine puts its own
 /// copy-on-write layer over them.
@@ -71,6 +73,27 @@ impl Image {
 
     fn artifact(&self, name: &str) -> Option<PathBuf> {
         self.manifest.artifacts.contains_key(name).then(|| self.dir.join(name))
+    }
+
+    /// Writes to `to` an initrd of its own kind for this image's kernel: the script or program
+    /// `init` as `/init`, busybox, the kernel modules `modules` with what they need, and `files`.
+    /// `work` is a directory for files in between.
+    pub fn write_initrd(
+        &self,
+        tools: &Tools,
+        init: &[u8],
+        modules: &[String],
+        files: &[GuestFile],
+        to: &Path,
+        work: &Path,
+    ) -> Result<(), BuildError> {
+        fs::create_dir_all(work).during("create", work)?;
+        let path = self.disk();
+        let disk = Disk { tools, path: &path };
+        let kernel = self.manifest.kernel.as_deref();
+        let kernel = kernel.map(|release| ModuleSource::Disk(disk, release));
+        let files = &Overlay::load(files)?;
+        boot::write_initrd(disk, kernel, &Contents { init, modules, files }, to, work)
     }
 
     /// What is in the image although a generic one must not have it: host keys, authorized keys,

@@ -147,11 +147,9 @@ fn request(file: &MachineFile, locked: bool, refresh: bool) -> Result<Request, F
         .with_remedy("`archibald build --lock` writes it."));
     }
     let mut files = guest_tree(&guest.join("root")).context("guest files")?;
-    for program in ["archibald-guest", "streamdb"] {
-        files.push(GuestFile::program(
-            places::guest_program(program)?,
-            format!("/usr/bin/{program}"),
-        ));
+    for program in places::guest_programs()? {
+        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        files.push(GuestFile::program(program, format!("/usr/bin/{name}")));
     }
     let initrd = Initrd { init: guest.join("initrd/init"), modules: read("initrd/modules")? };
     Ok(Request { recipe, lock, locked, refresh, guest: files, initrd: Some(initrd) })

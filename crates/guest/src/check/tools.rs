@@ -5,7 +5,7 @@ use crate::run::{Answer, Invocation};
 
 /// The program, the word that makes it name its version, and what part of the answer counts: some
 /// have no such word, and say it above their usage, with the status of a wrong use.
-const TOOLS: [(&str, &str, &str); 18] = [
+const TOOLS: [(&str, &str, &str); 19] = [
     ("gcc", "--version", "gcc"),
     ("g++", "--version", "g++"),
     ("cmake", "--version", "cmake version"),
@@ -24,6 +24,7 @@ const TOOLS: [(&str, &str, &str); 18] = [
     ("cpupower", "--version", "cpupower"),
     ("trace-cmd", "version", "trace-cmd"),
     ("gdb", "--version", "GNU gdb"),
+    ("archibald-probe", "--version", "archibald-probe"),
 ];
 
 pub(super) fn rows(machine: Machine<'_>) -> Vec<Row> {

@@ -2,11 +2,14 @@
 
 mod check;
 mod generate;
+mod lab;
 mod ready;
 mod setup;
 mod trace;
 
 use std::io::Write;
+
+pub(crate) use setup::set_up;
 
 use crate::GuestError;
 
@@ -29,6 +32,9 @@ pub enum Command {
     Generate(generate::Arguments),
     /// Tell the host how far the boot is, and when the machine is ready
     Ready(ready::Arguments),
+    /// Do one experiment of the virtual-time lab; runs only in a machine booted for it
+    #[command(hide = true)]
+    Lab(lab::Arguments),
     /// Check everything that must hold in this machine
     Check(check::Arguments),
     /// Record the kernel's events around an audio graph into a folder
@@ -45,6 +51,7 @@ impl Command {
             Self::Setup(arguments) => arguments.run(),
             Self::Generate(arguments) => arguments.run(),
             Self::Ready(arguments) => arguments.run(),
+            Self::Lab(arguments) => arguments.run(),
             Self::Check(arguments) => arguments.run(out),
             Self::Trace(arguments) => arguments.run(),
         }

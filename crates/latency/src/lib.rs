@@ -1,0 +1,24 @@
+//! Latency as evidence: what a run recorded ([`Run`]), what its numbers can carry ([`bound`],
+//! [`Histogram`], [`Episodes`]), whether a target was met ([`judge`]), and the reports that people
+//! and programs read ([`Report`]).
+//!
+//! Nothing here measures, reads files, or knows where a figure came from beyond what [`Source`]
+//! says. Times are whole nanoseconds of the run's own clock.
+
+pub mod bound;
+mod episodes;
+mod histogram;
+pub mod probe;
+mod run;
+mod target;
+mod verdict;
+mod words;
+
+pub use episodes::{DEFAULT_GAP_PERIODS, Episode, Episodes};
+pub use histogram::{Histogram, HistogramError, QUANTILES, Quantile};
+pub use run::{
+    Conditions, Cost, DspLoad, LoadSample, Meter, NamedHistogram, RUN_SCHEMA, ReadError, Run,
+    Source, Window, Xrun,
+};
+pub use target::{Limit, Target};
+pub use verdict::{Criterion, Judgement, More, Outcome, Trials, Verdict, judge};
