@@ -34,7 +34,10 @@ pub struct Episode {
 #[must_use]
 pub fn find(graph: &Graph, timeline: &Timeline) -> Vec<Episode> {
     let mut episodes: Vec<Episode> = Vec::new();
-    for (number, begun) in graph.cycles.iter().copied().enumerate() {
+    let end = timeline.whole.map_or(0, |whole| whole.to);
+    // A period that the recording does not show to its end is not judged.
+    let complete = graph.cycles.iter().filter(|begun| **begun + 2 * graph.period_ns <= end).count();
+    for (number, begun) in graph.cycles.iter().copied().enumerate().take(complete) {
         let next = graph.cycles.get(number + 1).copied();
         let before = number.checked_sub(1).and_then(|before| graph.cycles.get(before)).copied();
         let timer_late_ns = before.map_or(0, |before| timer_late(graph, before, begun));

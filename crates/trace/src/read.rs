@@ -30,7 +30,10 @@ impl Trace {
         let manifest = Manifest::read(folder)?;
         let mut decoder = Decoder::new(read_formats(&folder.join(FORMATS))?);
         let mut entries = Vec::new();
+        // From here on no ring has lost anything.
+        let mut whole_from = 0;
         for ring in &manifest.rings {
+            let before = entries.len();
             let path = folder.join(&ring.file);
             let bytes = fs::read(&path).map_err(TraceError::file("read", &path))?;
             for (number, bytes) in bytes.chunks(manifest.page_bytes).enumerate() {
@@ -39,13 +42,21 @@ impl Trace {
                     page: number,
                     reason,
                 })?;
+                if page.missed && number > 0 {
+                    whole_from = whole_from.max(page.records.first().map_or(0, |first| first.at_ns));
+                }
                 entries.extend(
                     page.records
                         .iter()
                         .filter_map(|record| decoder.decode(record.at_ns, ring.cpu, record.bytes)),
                 );
             }
+            if ring.overrun > 0 {
+                let first = entries.get(before).map_or(0, |entry: &Entry| entry.at_ns);
+                whole_from = whole_from.max(first);
+            }
         }
+        entries.retain(|entry| entry.at_ns >= whole_from);
         // Stable: within a ring the order of events with one time stamp is the kernel's.
         entries.sort_by_key(|entry| entry.at_ns);
         Ok(Self { manifest, entries, names: decoder.names })

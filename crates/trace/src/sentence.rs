@@ -1,5 +1,7 @@
 //! An episode in words: the sentence of cause, and the evidence.
 
+use std::collections::BTreeMap;
+
 use crate::cause::{Code, Context};
 use crate::cost::{Cost, Kind};
 use crate::episode::Episode;
@@ -120,7 +122,10 @@ impl Words<'_> {
         match &cost.kind {
             Kind::Processor => lines.extend(self.who_ran(self.context.cpu(cost), cost.longest)),
             Kind::Lock { holder, .. } => lines.extend(self.holder(*holder, cost.longest)),
-            Kind::Memory { .. } | Kind::Page => lines.extend(self.faults(episode, cost.tid)),
+            Kind::Memory { call: None, .. } | Kind::Page => {
+                lines.extend(self.faults(episode, cost.tid));
+            }
+            Kind::Call { .. } => lines.extend(self.awakening(cost)),
             _ => {}
         }
         lines.extend(self.stack(cost));
@@ -170,21 +175,39 @@ impl Words<'_> {
         lines
     }
 
+    /// Who ended a sleep in a system call.
+    fn awakening(&self, cost: &Cost) -> Option<String> {
+        let states = self.context.timeline.states_in(cost.tid, cost.longest);
+        states.into_iter().find_map(|state| match state.doing {
+            Doing::Asleep { woken: Some(how), .. } if how.in_interrupt => {
+                Some("it slept until a timer or an interrupt".to_owned())
+            }
+            Doing::Asleep { woken: Some(how), .. } => {
+                Some(format!("it slept until {} woke it", self.thread(how.by, cost.longest)))
+            }
+            _ => None,
+        })
+    }
+
     fn faults(&self, episode: &Episode, tid: Tid) -> Vec<String> {
         let mut lines = Vec::new();
         let Some(process) = self.context.process(tid) else { return lines };
         let thread = self.context.timeline.threads.get(&tid);
         let faults = thread.map(|thread| thread.faults_in(episode.span)).unwrap_or_default();
-        if let (Some(first), Some(last)) = (faults.first(), faults.last()) {
+        if let Some(first) = faults.first() {
             let name = |address| symbol::describe(process, self.symbols, address);
+            let mut by: BTreeMap<u64, usize> = BTreeMap::new();
+            for fault in faults {
+                *by.entry(fault.instruction).or_default() += 1;
+            }
+            let most = by.into_iter().max_by_key(|(_, count)| *count).map_or(0, |(by, _)| by);
             lines.push(format!(
-                "{} page faults for {} new pages, from {:#x} to {:#x} ({}), touched by {}",
+                "{} page faults for {} new pages, the first at {:#x} ({}), most of them from {}",
                 faults.len(),
                 faults.iter().map(|fault| fault.pages).sum::<u64>(),
                 first.address,
-                last.address,
                 name(first.address),
-                name(first.instruction)
+                name(most)
             ));
         }
         let major: u64 = process.threads.iter().map(|thread| thread.major_faults).sum();
