@@ -85,7 +85,9 @@ impl Code {
             Self::MemoryPressure => {
                 "Lock the program's memory (mlockall; the user needs a memlock limit, ulimit -l), or give the machine more of it."
             }
-            Self::Unknown => "Record it again with a longer trace, or look at the trace with trace-cmd.",
+            Self::Unknown => {
+                "Record it again with a longer trace, or look at the trace with trace-cmd."
+            }
         }
     }
 }
@@ -111,7 +113,11 @@ impl Context<'_> {
             Kind::Call { .. } => Code::BlockingCall,
             Kind::Timer => Code::LateInterrupt,
             Kind::Memory { .. } | Kind::Page => {
-                if self.is_pressed(episode, cost.tid) { Code::MemoryPressure } else { Code::PageFault }
+                if self.is_pressed(episode, cost.tid) {
+                    Code::MemoryPressure
+                } else {
+                    Code::PageFault
+                }
             }
             Kind::Processor => self.processor_code(episode, cost),
         }

@@ -70,8 +70,7 @@ pub fn of(episode: &Episode, graph: &Graph, timeline: &Timeline, usual: &Usual) 
         sums.add(graph.driver.tid, Kind::Timer, span);
     }
     for leg in &episode.path {
-        let (Some(thread), Some(member)) =
-            (timeline.threads.get(&leg.tid), graph.member(leg.tid))
+        let (Some(thread), Some(member)) = (timeline.threads.get(&leg.tid), graph.member(leg.tid))
         else {
             continue;
         };

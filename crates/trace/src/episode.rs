@@ -90,7 +90,9 @@ fn late_member<'g>(
         .clients
         .iter()
         .filter_map(|client| Some((client, *client.turn_at(looked.saturating_sub(1))?)))
-        .filter(|(_, turn)| turn.span.from < looked && turn.span.from + graph.period_ns / 8 < looked)
+        .filter(|(_, turn)| {
+            turn.span.from < looked && turn.span.from + graph.period_ns / 8 < looked
+        })
         .min_by_key(|(_, turn)| turn.span.from);
     if unfinished.is_some() {
         return unfinished;

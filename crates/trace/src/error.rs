@@ -18,7 +18,9 @@ pub enum TraceError {
         source: io::Error,
     },
     /// `capture.json` is not what this program reads.
-    #[error("{path} is no capture this program reads: {reason}. Record it again with `lab explain`")]
+    #[error(
+        "{path} is no capture this program reads: {reason}. Record it again with `lab explain`"
+    )]
     Manifest {
         /// The file.
         path: PathBuf,

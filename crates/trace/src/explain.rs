@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cause::{Code, Context};
 use crate::capture::Role;
+use crate::cause::{Code, Context};
 use crate::cost::{self, Usual};
 use crate::episode::{self, Episode};
 use crate::event::Tid;

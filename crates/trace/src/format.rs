@@ -33,15 +33,13 @@ impl EventFormat {
             text.lines().find_map(|line| line.strip_prefix(key)).map(|rest| rest.trim().to_owned())
         };
         let name = value("name:").ok_or_else(|| bad("", "no name"))?;
-        let id = value("ID:")
-            .and_then(|id| id.parse().ok())
-            .ok_or_else(|| bad(&name, "no number"))?;
+        let id =
+            value("ID:").and_then(|id| id.parse().ok()).ok_or_else(|| bad(&name, "no number"))?;
         let mut fields = Vec::new();
         for line in text.lines() {
             if let Some(rest) = line.trim_start().strip_prefix("field:") {
-                fields.push(
-                    parse_field(rest).ok_or_else(|| bad(&name, &format!("field '{rest}'")))?,
-                );
+                fields
+                    .push(parse_field(rest).ok_or_else(|| bad(&name, &format!("field '{rest}'")))?);
             }
         }
         Ok(Self { id, name, fields })
@@ -104,14 +102,24 @@ impl Field {
     #[must_use]
     pub fn words(&self, record: &[u8]) -> Option<Vec<u64>> {
         let bytes = self.bytes(record)?;
-        Some(bytes.chunks_exact(8).filter_map(|word| Some(u64::from_le_bytes(word.try_into().ok()?))).collect())
+        Some(
+            bytes
+                .chunks_exact(8)
+                .filter_map(|word| Some(u64::from_le_bytes(word.try_into().ok()?)))
+                .collect(),
+        )
     }
 
     /// What lies in the record from this field on: the callers of a stack go beyond their field.
     #[must_use]
     pub fn words_to_end(&self, record: &[u8]) -> Option<Vec<u64>> {
         let bytes = record.get(self.offset..)?;
-        Some(bytes.chunks_exact(8).filter_map(|word| Some(u64::from_le_bytes(word.try_into().ok()?))).collect())
+        Some(
+            bytes
+                .chunks_exact(8)
+                .filter_map(|word| Some(u64::from_le_bytes(word.try_into().ok()?)))
+                .collect(),
+        )
     }
 
     /// As text up to its NUL.

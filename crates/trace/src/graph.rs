@@ -162,7 +162,8 @@ fn owners(trace: &Trace) -> BTreeMap<Tid, (u32, Role)> {
 fn rest_of(thread: &Thread) -> Option<Rest> {
     let mut counts: BTreeMap<Rest, usize> = BTreeMap::new();
     for state in &thread.states {
-        if let (Doing::Asleep { .. }, Some(call)) = (&state.doing, thread.call_at(state.span.from)) {
+        if let (Doing::Asleep { .. }, Some(call)) = (&state.doing, thread.call_at(state.span.from))
+        {
             let rest = Rest { number: call.number, argument: call.arguments[0] };
             *counts.entry(rest).or_default() += 1;
         }

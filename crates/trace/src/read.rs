@@ -31,7 +31,7 @@ impl Trace {
         let mut decoder = Decoder::new(read_formats(&folder.join(FORMATS))?);
         let mut entries = Vec::new();
         // From here on no ring has lost anything.
-        let mut whole_from = 0;
+        let mut whole_from = manifest.begun_ns;
         for ring in &manifest.rings {
             let before = entries.len();
             let path = folder.join(&ring.file);
@@ -43,7 +43,8 @@ impl Trace {
                     reason,
                 })?;
                 if page.missed && number > 0 {
-                    whole_from = whole_from.max(page.records.first().map_or(0, |first| first.at_ns));
+                    whole_from =
+                        whole_from.max(page.records.first().map_or(0, |first| first.at_ns));
                 }
                 entries.extend(
                     page.records
@@ -56,7 +57,7 @@ impl Trace {
                 whole_from = whole_from.max(first);
             }
         }
-        entries.retain(|entry| entry.at_ns >= whole_from);
+        entries.retain(|entry| (whole_from..=manifest.ended_ns).contains(&entry.at_ns));
         // Stable: within a ring the order of events with one time stamp is the kernel's.
         entries.sort_by_key(|entry| entry.at_ns);
         Ok(Self { manifest, entries, names: decoder.names })

@@ -50,7 +50,9 @@ impl Words<'_> {
                 format!("{who} asked the kernel for memory: {call} took {time}.")
             }
             Kind::Memory { faults, call: None } => {
-                format!("{who} touched memory that was not there yet: {faults} page faults took about {time}.")
+                format!(
+                    "{who} touched memory that was not there yet: {faults} page faults took about {time}."
+                )
             }
             Kind::Page => format!("{who} waited {time} in the kernel for a page."),
             Kind::Processor => self.processor(episode, cost, code),
@@ -60,7 +62,9 @@ impl Words<'_> {
     fn processor(&self, episode: &Episode, cost: &Cost, code: Code) -> String {
         let (who, time) = (self.name(cost.tid), duration(cost.ns));
         let ran = self.context.timeline.who_ran(self.context.cpu(cost), cost.longest);
-        let other = ran.first().map_or_else(|| "others".to_owned(), |(tid, _, _)| self.thread(*tid, cost.longest));
+        let other = ran
+            .first()
+            .map_or_else(|| "others".to_owned(), |(tid, _, _)| self.thread(*tid, cost.longest));
         match code {
             Code::NoPriority => format!(
                 "{who} is no real-time thread and waited {time} for the processor, which {other} had."
@@ -75,7 +79,11 @@ impl Words<'_> {
             _ => {
                 let own = self.context.priority(cost.tid, episode.span).unwrap_or(0);
                 let below = ran.first().is_some_and(|(_, prio, _)| *prio > own);
-                let why = if below { ", inside the kernel, which this kernel does not interrupt" } else { "" };
+                let why = if below {
+                    ", inside the kernel, which this kernel does not interrupt"
+                } else {
+                    ""
+                };
                 format!("{other} had the processor{why}, and {who} waited {time} for it.")
             }
         }
@@ -96,7 +104,9 @@ impl Words<'_> {
         let legs: Vec<String> = episode
             .path
             .iter()
-            .map(|leg| format!("{} {}", self.thread(leg.tid, leg.span), duration(leg.span.length())))
+            .map(|leg| {
+                format!("{} {}", self.thread(leg.tid, leg.span), duration(leg.span.length()))
+            })
             .collect();
         format!("timer -> {}", legs.join(" -> "))
     }
@@ -106,7 +116,9 @@ impl Words<'_> {
         match &cost.kind {
             Kind::Own => format!("{who} computing"),
             Kind::Timer => "before the timer woke the driver".to_owned(),
-            Kind::Lock { address, .. } => format!("{who} waiting for {}", self.lock(cost.tid, *address)),
+            Kind::Lock { address, .. } => {
+                format!("{who} waiting for {}", self.lock(cost.tid, *address))
+            }
             Kind::Call { number, argument } => {
                 format!("{who} in {}", self.call(cost.tid, *number, *argument))
             }
@@ -217,7 +229,9 @@ impl Words<'_> {
         ));
         let pressure: Vec<String> = ["pswpout", "pswpin", "pgscan_kswapd", "pgscan_direct"]
             .into_iter()
-            .filter_map(|name| Some(format!("{name} {}", self.context.trace.manifest.memory.get(name)?)))
+            .filter_map(|name| {
+                Some(format!("{name} {}", self.context.trace.manifest.memory.get(name)?))
+            })
             .collect();
         if !pressure.is_empty() {
             lines.push(format!("pages moved in the whole recording: {}", pressure.join(", ")));
@@ -311,7 +325,8 @@ fn is_of_the_recording(name: &str) -> bool {
 fn takes_descriptor(name: &str) -> bool {
     ["read", "write", "pread64", "pwrite64", "readv", "writev", "fsync", "fdatasync", "ftruncate"]
         .contains(&name)
-        || ["sendto", "sendmsg", "recvfrom", "recvmsg", "ioctl", "lseek", "epoll_wait"].contains(&name)
+        || ["sendto", "sendmsg", "recvfrom", "recvmsg", "ioctl", "lseek", "epoll_wait"]
+            .contains(&name)
 }
 
 /// A length of time as people read it.

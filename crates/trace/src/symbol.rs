@@ -78,12 +78,7 @@ pub fn describe(process: &Process, symbols: &[Symbols], address: u64) -> String 
     }
 }
 
-fn symbol(
-    process: &Process,
-    symbols: &[Symbols],
-    file: &Mapping,
-    address: u64,
-) -> Option<String> {
+fn symbol(process: &Process, symbols: &[Symbols], file: &Mapping, address: u64) -> Option<String> {
     let first = process.maps.iter().find(|map| map.path == file.path && map.offset == 0)?;
     let inside = address.checked_sub(first.start)?;
     symbols.iter().find_map(|symbols| symbols.name(&file.path, inside))

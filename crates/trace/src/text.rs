@@ -20,18 +20,23 @@ fn write_text(out: &mut String, explanation: &Explanation) -> std::fmt::Result {
     let length = explanation.trace.1.saturating_sub(explanation.trace.0);
     writeln!(
         out,
-        "{} periods of {} in {} of {}: {} episodes",
+        "{} periods of {} in {} of {}: {}",
         explanation.periods,
         duration(explanation.period_ns),
         duration(length),
         explanation.source,
-        explanation.episodes.len()
+        counted(explanation.episodes.len(), "late episode")
     )?;
     if explanation.lost > 0 {
-        writeln!(out, "{} events did not fit into the trace: its beginning is missing", explanation.lost)?;
+        writeln!(
+            out,
+            "{} events did not fit into the trace: its beginning is missing",
+            explanation.lost
+        )?;
     }
     for player in &explanation.graph {
-        let priority = player.priority.map_or("ordinary".to_owned(), |rt| format!("real-time {rt}"));
+        let priority =
+            player.priority.map_or("ordinary".to_owned(), |rt| format!("real-time {rt}"));
         writeln!(
             out,
             "  {} ({priority}) usually computes {} a period",
@@ -45,8 +50,7 @@ fn write_text(out: &mut String, explanation: &Explanation) -> std::fmt::Result {
         let mut own: Vec<&Explained> =
             explanation.episodes.iter().filter(|episode| episode.cause == *code).collect();
         own.sort_by_key(|episode| std::cmp::Reverse(episode.to_ns - episode.from_ns));
-        let plural = if *count == 1 { "episode" } else { "episodes" };
-        writeln!(out, "\n{} ({count} {plural})", code.as_str())?;
+        writeln!(out, "\n{} ({})", code.as_str(), counted(*count, "episode"))?;
         writeln!(out, "  remedy: {}", code.remedy())?;
         for episode in own.iter().take(SHOWN) {
             write_episode(out, explanation, episode)?;
@@ -58,22 +62,25 @@ fn write_text(out: &mut String, explanation: &Explanation) -> std::fmt::Result {
     if !explanation.unexplained.is_empty() {
         writeln!(
             out,
-            "\n{} reported xruns lie in no late period of the trace, the first at {} ms",
-            explanation.unexplained.len(),
+            "\nnot explained: {} in no late period of the trace, the first at {} ms",
+            counted(explanation.unexplained.len(), "reported xrun"),
             explanation.unexplained.first().copied().unwrap_or(0) / 1_000_000
         )?;
     }
     Ok(())
 }
 
-fn write_episode(out: &mut String, explanation: &Explanation, episode: &Explained) -> std::fmt::Result {
+fn write_episode(
+    out: &mut String,
+    explanation: &Explanation,
+    episode: &Explained,
+) -> std::fmt::Result {
     let since = episode.from_ns.saturating_sub(explanation.trace.0);
-    let plural = if episode.late_periods == 1 { "period" } else { "periods" };
     writeln!(
         out,
-        "  at {}, {} {plural} late until {} was done after {}",
+        "  at {}, {} late until {} was done after {}",
         duration(since),
-        episode.late_periods,
+        counted(episode.late_periods, "period"),
         episode.late,
         duration(episode.to_ns - episode.from_ns)
     )?;
@@ -82,4 +89,8 @@ fn write_episode(out: &mut String, explanation: &Explanation, episode: &Explaine
         writeln!(out, "      {line}")?;
     }
     Ok(())
+}
+
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

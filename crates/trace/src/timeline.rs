@@ -193,7 +193,8 @@ impl Timeline {
         let (now, cpu) = (entry.at_ns, entry.cpu);
         match &entry.event {
             Event::Switch { prev, prev_prio, prev_state, next, next_prio } => {
-                let begun = Slice { span: Span { from: now, to: now }, cpu, tid: *next, prio: *next_prio };
+                let begun =
+                    Slice { span: Span { from: now, to: now }, cpu, tid: *next, prio: *next_prio };
                 if let Some(mut slice) = open.running.insert(cpu, begun) {
                     slice.span.to = now;
                     // The priority at its end: inherited ones show.
@@ -338,7 +339,8 @@ impl Timeline {
     /// What `tid` did in `span`, cut to it.
     #[must_use]
     pub fn states_in(&self, tid: Tid, span: Span) -> Vec<State> {
-        let states = self.threads.get(&tid).map(|thread| thread.states.as_slice()).unwrap_or_default();
+        let states =
+            self.threads.get(&tid).map(|thread| thread.states.as_slice()).unwrap_or_default();
         let first = states.partition_point(|state| state.span.to <= span.from);
         states
             .get(first..)
@@ -398,7 +400,9 @@ mod tests {
                 let what = match state.doing {
                     Doing::Running => "running",
                     Doing::Ready => "ready",
-                    Doing::Asleep { woken: Some(Woken { by: 9, in_interrupt: false }), .. } => "asleep until 9",
+                    Doing::Asleep { woken: Some(Woken { by: 9, in_interrupt: false }), .. } => {
+                        "asleep until 9"
+                    }
                     Doing::Asleep { .. } => "asleep",
                 };
                 (state.span.length(), what)

@@ -3,6 +3,7 @@
 // panel while it holds the mutex, the audio thread waits for all of them (priority inversion).
 // Repaired: the mutex inherits priority: whoever holds it runs with the audio thread's priority.
 // cc -O2 [-DFAULTY] -o client client.c -ljack -lm -lpthread
+#define _GNU_SOURCE
 #include <pthread.h>
 #include <jack/jack.h>
 #include <math.h>
@@ -65,6 +66,7 @@ int main(void)
 	pthread_mutex_init(&mutex, &kind);
 	pthread_t thread;
 	pthread_create(&thread, NULL, panel, NULL);
+	pthread_setname_np(thread, "panel");
 	out = jack_port_register(client, "out", JACK_DEFAULT_AUDIO_TYPE, JackPortIsOutput, 0);
 	jack_set_process_callback(client, process, NULL);
 	jack_activate(client);

@@ -21,6 +21,10 @@ use crate::trace::{Options, Recorder};
 /// How long a build may take, in the guest's own time.
 const BUILD_LIMIT: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_millis(100);
+/// The guest's time that the trace's rings have to be made in.
+const PREPARATION: Duration = Duration::from_secs(1);
+/// And to be started in, which itself can make a period late: it is over before anything counts.
+const BEGINNING: Duration = Duration::from_millis(200);
 /// The lab's own client of the graph.
 const PROBE: &str = "archibald-probe";
 /// Where the load may write: memory, so that no disk has a part in it.
@@ -73,11 +77,14 @@ pub(super) fn measure(
         / u64::from(request.settings.rate.0.max(1));
     let mut chance = Chance::new(request.seed);
     let log = collected(Reply::SERVER_LOG);
-    // Its memory is taken before the program and the load can have it.
+    // Its memory is taken before the program and the load can have it. A run that is not traced waits
+    // as long, so that everything after happens at the same moments in both.
+    let ready = Instant::now() + PREPARATION;
     let recorder = match measure.trace {
         true => Some(prepare_recorder().map_err(at(Stage::Setup))?),
         false => None,
     };
+    thread::sleep(ready.saturating_duration_since(Instant::now()));
     thread::sleep(chance.phase(period_ns));
     let mut server = Server::start(session, &request.settings, measure.realtime, &log)
         .map_err(at(Stage::Server))?;
@@ -101,10 +108,12 @@ pub(super) fn measure(
     let mut groups = program.as_ref().map(|program| vec![program.group()]).unwrap_or_default();
     groups.sort_unstable();
     let graph = graph_of(&server.groups(), &groups, probe.group());
+    let ready = Instant::now() + BEGINNING;
     let recording = match recorder {
         Some(recorder) => Some(begin(recorder, &graph).map_err(at(Stage::Window))?),
         None => None,
     };
+    thread::sleep(ready.saturating_duration_since(Instant::now()));
     let window = watch(&server, &groups, measure.window_ns, &log);
     if let Some(recorder) = recording {
         // While everybody is still there: what they have mapped and open is written down too.

@@ -80,7 +80,8 @@ mod tests {
     fn an_address_bears_the_name_of_the_function_that_it_lies_in() {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::new(folder.path());
-        let list = b"ffff0100 T schedule\nffff0200 t io_schedule\nffff0210 d data\nffff0300 T later\n";
+        let list =
+            b"ffff0100 T schedule\nffff0200 t io_schedule\nffff0210 d data\nffff0300 T later\n";
         root.write("/proc/kallsyms", list, 0o444).unwrap();
         let names = lookup(&root, &BTreeSet::from([0xffff_0150, 0xffff_0220])).unwrap();
         let names: Vec<&str> = names.values().map(String::as_str).collect();

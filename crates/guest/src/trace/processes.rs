@@ -16,8 +16,10 @@ fn numbers(root: &Root, path: &str) -> Vec<u32> {
 pub(super) fn with_children(root: &Root, graph: &[(Role, u32)]) -> Vec<(Role, u32)> {
     let mut all = graph.to_vec();
     let mut seen: BTreeSet<u32> = graph.iter().map(|(_, pid)| *pid).collect();
-    let parents: Vec<(u32, u32)> =
-        numbers(root, "/proc").into_iter().filter_map(|pid| Some((pid, parent(root, pid)?))).collect();
+    let parents: Vec<(u32, u32)> = numbers(root, "/proc")
+        .into_iter()
+        .filter_map(|pid| Some((pid, parent(root, pid)?)))
+        .collect();
     let mut next = 0;
     while let Some((role, pid)) = all.get(next).copied() {
         for (child, _) in parents.iter().filter(|(_, parent)| *parent == pid) {
@@ -150,10 +152,8 @@ mod tests {
 
     fn make(root: &Root, pid: u32, parent: u32) {
         let folder = format!("/proc/{pid}");
-        let stat = format!(
-            "{pid} (a ) b) S {parent} 1 1 0 -1 0 120 0 7 0 {}88 1 0\n",
-            "0 ".repeat(27)
-        );
+        let stat =
+            format!("{pid} (a ) b) S {parent} 1 1 0 -1 0 120 0 7 0 {}88 1 0\n", "0 ".repeat(27));
         let status = format!("PPid:\t{parent}\nVmLck:\t  64 kB\nVmSwap:\t  8 kB\n");
         for (file, text) in [
             ("stat", stat.as_str()),
