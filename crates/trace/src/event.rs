@@ -134,7 +134,7 @@ impl Decoder {
         let number = |name: &str| format.field(name)?.number(record);
         let tid_of = |name: &str| number(name).and_then(|tid| Tid::try_from(tid).ok());
         let prio_of = |name: &str| number(name).and_then(|prio| i32::try_from(prio).ok());
-        let word = |name: &str| number(name).map(i64::cast_unsigned);
+        let word = |name: &str| number(name).map(|word| u64::from_ne_bytes(word.to_ne_bytes()));
         let event = match format.name.as_str() {
             "sched_switch" => Event::Switch {
                 prev: tid_of("prev_pid")?,

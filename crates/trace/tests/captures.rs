@@ -2,6 +2,8 @@
 //! 500 MIPS, a mixed load), cut out of the raw ring pages: every fault must get its own cause. The
 //! programs are those of examples/lab.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs::{self, File};
 use std::path::Path;
 
