@@ -8,7 +8,7 @@ use archibald_image::Cancel;
 use archibald_latency::{Run, Xrun};
 use archibald_mailbox::Reply;
 use archibald_trace::symbol::Symbols;
-use archibald_trace::{Explanation, Trace};
+use archibald_trace::{Explanation, Reported, Trace};
 use serde::Serialize;
 
 use crate::LabError;
@@ -98,12 +98,13 @@ pub fn explain(
         .iter()
         .filter_map(|file| Symbols::read(&file.path.to_string_lossy(), &file.content))
         .collect();
-    let explanation = archibald_trace::explain(
-        &trace,
-        traced.source.word(),
-        &xrun_times(&traced.xruns),
-        &symbols,
-    );
+    let xruns = xrun_times(&traced.xruns);
+    let reported = Reported {
+        source: traced.source.word(),
+        window: Some((traced.window.start_ns, traced.window.end_ns)),
+        xruns: &xruns,
+    };
+    let explanation = archibald_trace::explain(&trace, &reported, &symbols);
     Ok(Explained { explanation, run: run.id.clone(), comparison: Comparison::of(run, &traced) })
 }
 

@@ -84,17 +84,28 @@ pub struct Explained {
     pub evidence: Vec<String>,
 }
 
-/// Explains a trace. `xruns` are the times of the reported xruns; `symbols` those of the program.
+/// What is known of the run beside its trace. Times are ns of CLOCK_MONOTONIC.
+#[derive(Debug, Clone, Copy)]
+pub struct Reported<'r> {
+    /// Which clock counted: `virtual time`, `emulation`, `KVM`, `bare metal`.
+    pub source: &'r str,
+    /// When counting began and ended; late periods outside do not matter. Absent: all of the trace.
+    pub window: Option<(u64, u64)>,
+    /// When xruns were reported.
+    pub xruns: &'r [u64],
+}
+
+/// Explains a trace; `symbols` are those of the program.
 ///
 /// The result has no episodes and no graph when the trace shows no audio graph; every xrun is then
 /// unexplained.
 #[must_use]
-pub fn explain(trace: &Trace, source: &str, xruns: &[u64], symbols: &[Symbols]) -> Explanation {
+pub fn explain(trace: &Trace, reported: &Reported<'_>, symbols: &[Symbols]) -> Explanation {
     let timeline = Timeline::new(&trace.entries);
     let whole = timeline.whole.map_or((0, 0), |span| (span.from, span.to));
     let mut explanation = Explanation {
         schema: SCHEMA.to_owned(),
-        source: source.to_owned(),
+        source: reported.source.to_owned(),
         trace: whole,
         events: trace.entries.len(),
         lost: trace.manifest.lost(),
@@ -103,7 +114,7 @@ pub fn explain(trace: &Trace, source: &str, xruns: &[u64], symbols: &[Symbols]) 
         graph: Vec::new(),
         episodes: Vec::new(),
         causes: BTreeMap::new(),
-        unexplained: xruns.to_vec(),
+        unexplained: reported.xruns.to_vec(),
     };
     let Some(graph) = Graph::find(trace, &timeline) else { return explanation };
     let usual = Usual::measure(&graph, &timeline);
@@ -112,10 +123,12 @@ pub fn explain(trace: &Trace, source: &str, xruns: &[u64], symbols: &[Symbols]) 
     explanation.period_ns = graph.period_ns;
     explanation.periods = graph.cycles.len();
     explanation.graph = players(&context, &usual);
-    for found in episode::find(&graph, &timeline) {
+    let (first, last) = reported.window.unwrap_or((0, u64::MAX));
+    let counts = |found: &Episode| first <= found.span.to && found.span.from < last;
+    for found in episode::find(&graph, &timeline).into_iter().filter(counts) {
         explanation.episodes.push(one(&context, &words, &usual, &found));
     }
-    sort_xruns(&mut explanation, xruns);
+    sort_xruns(&mut explanation, reported.xruns);
     for episode in &explanation.episodes {
         *explanation.causes.entry(episode.cause).or_default() += 1;
     }
@@ -161,23 +174,21 @@ fn one(context: &Context<'_>, words: &Words<'_>, usual: &Usual, found: &Episode)
     }
 }
 
-/// Puts every reported xrun into its episode. The server reports one when it looks at its clients,
-/// which is at the latest a few periods after the late thread was done.
+/// How long the news of an xrun may take: an ordinary thread of the client brings it, when the load
+/// lets it.
+const NEWS_NS: u64 = 250_000_000;
+
+/// Puts every reported xrun into its episode: the last one before the news came.
 fn sort_xruns(explanation: &mut Explanation, xruns: &[u64]) {
-    let slack = explanation.period_ns * 4;
     let mut unexplained = Vec::new();
     for at in xruns {
         let episodes = &mut explanation.episodes;
         let next = episodes.partition_point(|episode| episode.from_ns <= *at);
         let own = next.checked_sub(1).and_then(|index| episodes.get_mut(index));
-        match own.filter(|episode| *at <= episode.to_ns + slack) {
+        match own.filter(|episode| *at <= episode.to_ns + NEWS_NS) {
             Some(episode) => episode.xruns.push(*at),
             None => unexplained.push(*at),
         }
     }
     explanation.unexplained = unexplained;
-    // Where xruns are known, a late period that nobody reported did no harm.
-    if !xruns.is_empty() {
-        explanation.episodes.retain(|episode| !episode.xruns.is_empty());
-    }
 }

@@ -24,7 +24,7 @@ mod text;
 pub mod timeline;
 
 pub use error::TraceError;
-pub use explain::{Explained, Explanation, Player, SCHEMA, explain};
+pub use explain::{Explained, Explanation, Player, Reported, SCHEMA, explain};
 pub use read::{Trace, read_formats};
 pub use sentence::duration;
 pub use text::text;

@@ -9,7 +9,9 @@ use std::path::Path;
 
 use archibald_trace::cause::Code;
 use archibald_trace::symbol::Symbols;
-use archibald_trace::{Explanation, Trace, explain, text};
+use archibald_trace::{Explanation, Reported, Trace, explain, text};
+
+const ALL: Reported<'_> = Reported { source: "virtual time", window: None, xruns: &[] };
 
 fn unpack(name: &str, folder: &Path) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/captures/{name}.tar.gz"));
@@ -23,7 +25,7 @@ fn explained(name: &str) -> Explanation {
     let program = fs::read(folder.path().join("client")).ok();
     let symbols: Vec<Symbols> =
         program.and_then(|bytes| Symbols::read("client", &bytes)).into_iter().collect();
-    explain(&Trace::read(folder.path()).unwrap(), "virtual time", &[], &symbols)
+    explain(&Trace::read(folder.path()).unwrap(), &ALL, &symbols)
 }
 
 fn has_only(name: &str, code: Code) {
@@ -78,10 +80,13 @@ fn an_xrun_is_put_into_its_episode_and_another_one_is_told() {
     let folder = tempfile::tempdir().unwrap();
     unpack("sleep", folder.path());
     let trace = Trace::read(folder.path()).unwrap();
-    let all = explain(&trace, "virtual time", &[], &[]);
+    let all = explain(&trace, &ALL, &[]);
     let episode = all.episodes.first().unwrap();
     let (inside, outside) = (episode.from_ns + all.period_ns, all.trace.1 + 1_000_000_000);
-    let told = explain(&trace, "virtual time", &[inside, outside], &[]);
+    let told = explain(&trace, &Reported { xruns: &[inside, outside], ..ALL }, &[]);
+    // Late periods before counting began do not matter.
+    let window = Some((episode.to_ns + 1, all.trace.1));
+    assert!(explain(&trace, &Reported { window, ..ALL }, &[]).episodes.is_empty());
     assert_eq!(told.episodes.len(), 1);
     assert_eq!(told.episodes[0].xruns, [inside]);
     assert_eq!(told.unexplained, [outside]);
@@ -104,7 +109,7 @@ fn damage_is_told_with_the_page_and_never_a_panic() {
         damaged.truncate(whole.len() - place % 4096);
         fs::write(&ring, damaged).unwrap();
         match Trace::read(folder.path()) {
-            Ok(trace) => drop(text(&explain(&trace, "virtual time", &[], &[]))),
+            Ok(trace) => drop(text(&explain(&trace, &ALL, &[]))),
             Err(error) => {
                 failed += 1;
                 assert!(error.to_string().contains("page "), "{error}");

@@ -11,6 +11,7 @@ use archibald_trace::capture::Role;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::audio::Server;
+use super::ordinary::ordinarily;
 use super::process::{self, Process};
 use super::seed::Chance;
 use super::{PROGRAM, collected, usage};
@@ -23,7 +24,7 @@ const BUILD_LIMIT: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_millis(100);
 /// The guest's time that the trace's rings have to be made in.
 const PREPARATION: Duration = Duration::from_secs(1);
-/// And to be started in, which itself can make a period late: it is over before anything counts.
+/// And to be started in.
 const BEGINNING: Duration = Duration::from_millis(200);
 /// The lab's own client of the graph.
 const PROBE: &str = "archibald-probe";
@@ -114,7 +115,8 @@ pub(super) fn measure(
         None => None,
     };
     thread::sleep(ready.saturating_duration_since(Instant::now()));
-    let window = watch(&server, &groups, measure.window_ns, &log);
+    let window =
+        watch(&server, &groups, measure.window_ns, &log).map_err(at(Stage::Window))?;
     if let Some(recorder) = recording {
         // While everybody is still there: what they have mapped and open is written down too.
         let folder = collected(Reply::TRACE);
@@ -148,7 +150,9 @@ fn prepare_recorder() -> Result<Recorder, String> {
 }
 
 fn begin(mut recorder: Recorder, graph: &[(Role, u32)]) -> Result<Recorder, String> {
-    recorder.begin(graph).map_err(|error| error.to_string())?;
+    ordinarily(|| recorder.begin(graph))
+        .map_err(|error| format!("the lab's own priority: {error}"))?
+        .map_err(|error| error.to_string())?;
     Ok(recorder)
 }
 
@@ -209,11 +213,15 @@ fn start_load(command: &str, seed: u64) -> Result<Process, String> {
 }
 
 /// Counts for the length of the window.
-fn watch(server: &Server, program: &[u32], window_ns: u64, log: &Path) -> Window {
+fn watch(server: &Server, program: &[u32], window_ns: u64, log: &Path) -> Result<Window, String> {
     let root = Root::default();
     let length = || fs::metadata(log).map_or(0, |file| file.len());
-    let counted = server.counters();
-    let threads = [program, &server.groups()].map(|groups| usage::threads(&root, groups));
+    // Dozens of files are read for that.
+    let (counted, threads) = ordinarily(|| {
+        let groups = [program, &server.groups()];
+        (server.counters(), groups.map(|groups| usage::threads(&root, groups)))
+    })
+    .map_err(|error| format!("the lab's own priority: {error}"))?;
     let (begin_ns, first) = (now_ns(), length());
     thread::sleep(Duration::from_nanos(window_ns));
     let (end_ns, last) = (now_ns(), length());
@@ -227,7 +235,7 @@ fn watch(server: &Server, program: &[u32], window_ns: u64, log: &Path) -> Window
             (name, count.saturating_sub(before))
         })
         .collect();
-    Window {
+    Ok(Window {
         begin_ns,
         end_ns,
         server_log: (first, last),
@@ -235,7 +243,7 @@ fn watch(server: &Server, program: &[u32], window_ns: u64, log: &Path) -> Window
         program: usage::between(&threads[0], of_program),
         server: usage::between(&threads[1], of_server),
         ports: server.ports(),
-    }
+    })
 }
 
 /// The guest's CLOCK_MONOTONIC, which the probe and the kernel's trace use too.

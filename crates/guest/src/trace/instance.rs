@@ -22,13 +22,10 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    pub(super) fn make(
-        root: &Root,
-        name: &str,
-        kib: u32,
-        events: &[&str],
-    ) -> Result<Self, GuestError> {
+    /// Makes it with a ring of so many KiB on each CPU.
+    pub(super) fn make(root: &Root, name: &str, kib: u32) -> Result<Self, GuestError> {
         let tracefs = root.path(TRACEFS);
+        mount(&tracefs)?;
         let folder = tracefs.join("instances").join(name);
         match fs::create_dir(&folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -47,10 +44,12 @@ impl Instance {
         }
         instance.set("trace_clock", CLOCK)?;
         instance.set("buffer_size_kb", &kib.to_string())?;
-        for event in events {
-            instance.set(&format!("events/{event}/enable"), "1")?;
-        }
         Ok(instance)
+    }
+
+    /// Has the kernel look at these events from now on, which costs time wherever they happen.
+    pub(super) fn choose(&self, events: &[&str]) -> Result<(), GuestError> {
+        events.iter().try_for_each(|event| self.set(&format!("events/{event}/enable"), "1"))
     }
 
     /// Records the events of these threads and of what they start from now on, no others.
@@ -140,6 +139,15 @@ impl Drop for Instance {
         // The kernel's name for it is rmdir, though the folder is full of files.
         let _ = fs::remove_dir(&self.folder);
     }
+}
+
+/// Mounts tracefs where nobody has done so yet.
+fn mount(tracefs: &Path) -> Result<(), GuestError> {
+    if tracefs.join("instances").is_dir() {
+        return Ok(());
+    }
+    rustix::mount::mount("tracefs", tracefs, "tracefs", rustix::mount::MountFlags::empty(), None)
+        .map_err(|error| GuestError::file("mount tracefs on", tracefs)(error.into()))
 }
 
 /// Copies raw pages until the kernel says that there are no more.

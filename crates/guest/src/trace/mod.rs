@@ -87,13 +87,13 @@ struct Begun {
 }
 
 impl Recorder {
-    /// Makes the rings and chooses the events; records nothing yet.
+    /// Makes the rings; records nothing yet.
     ///
     /// # Errors
-    /// When tracefs is not there, or lacks an event.
+    /// When tracefs is not there, or the memory for the rings.
     pub fn prepare(root: &Root, options: &Options) -> Result<Self, GuestError> {
-        let sched = Instance::make(root, "archibald-sched", options.sched_kib, SCHEDULING)?;
-        let calls = Instance::make(root, "archibald-calls", options.calls_kib, CALLS)?;
+        let sched = Instance::make(root, "archibald-sched", options.sched_kib)?;
+        let calls = Instance::make(root, "archibald-calls", options.calls_kib)?;
         Ok(Self { root: root.clone(), sched, calls, stacks: options.stacks, begun: None })
     }
 
@@ -101,11 +101,13 @@ impl Recorder {
     /// theirs, now and later.
     ///
     /// # Errors
-    /// When the kernel takes no more processes or does not start.
+    /// When the kernel has no such event, or takes no more processes.
     pub fn begin(&mut self, graph: &[(Role, u32)]) -> Result<(), GuestError> {
         let graph = processes::with_children(&self.root, graph);
         let threads: Vec<u32> =
             graph.iter().flat_map(|(_, pid)| processes::threads(&self.root, *pid)).collect();
+        self.sched.choose(SCHEDULING)?;
+        self.calls.choose(CALLS)?;
         self.calls.only(&threads)?;
         if self.stacks {
             self.sched.stacks_of(&threads)?;
