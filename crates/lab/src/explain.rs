@@ -1,11 +1,12 @@
 //! Why a run had xruns: the same experiment again with the kernel's trace, which is then read. The
 //! verdict is the untraced run's; how far the traced one agrees with it is told.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use archibald_image::Cancel;
-use archibald_latency::{Run, Xrun};
+use archibald_latency::{Meter, Run, Xrun};
 use archibald_mailbox::Reply;
 use archibald_trace::symbol::Symbols;
 use archibald_trace::{Explanation, Reported, Trace};
@@ -31,41 +32,48 @@ pub struct Explained {
 }
 
 /// The xruns of the same run with and without the trace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Comparison {
-    /// Xruns of the run that was judged.
-    pub untraced: usize,
-    /// Xruns of the run that was traced.
-    pub traced: usize,
-    /// Of the first ones, those that the traced run has within a period of the same moment.
-    pub same: usize,
+    /// By meter: what it counted in the run that was judged, and in the traced one.
+    pub xruns: BTreeMap<Meter, (u64, u64)>,
 }
 
 impl Comparison {
     /// Holds the xruns of two runs against each other.
     #[must_use]
     pub fn of(untraced: &Run, traced: &Run) -> Self {
-        let period_ns = untraced.conditions.period_ns().unwrap_or(0.0);
-        let times = |run: &Run| -> Vec<u64> { xrun_times(&run.xruns) };
-        let (before, after) = (times(untraced), times(traced));
-        let same = |at: &&u64| after.iter().any(|other| at.abs_diff(*other) as f64 <= period_ns);
-        Self {
-            untraced: before.len(),
-            traced: after.len(),
-            same: before.iter().filter(same).count(),
+        let mut xruns: BTreeMap<Meter, (u64, u64)> = BTreeMap::new();
+        for (meter, count) in &untraced.counters {
+            xruns.entry(*meter).or_default().0 = *count;
         }
+        for (meter, count) in &traced.counters {
+            xruns.entry(*meter).or_default().1 = *count;
+        }
+        Self { xruns }
+    }
+
+    /// Whether the trace changed no count.
+    #[must_use]
+    pub fn is_same(&self) -> bool {
+        self.xruns.values().all(|(untraced, traced)| untraced == traced)
     }
 
     /// In a sentence.
     #[must_use]
     pub fn words(&self) -> String {
-        let Self { untraced, traced, same } = *self;
-        if untraced == traced && same == untraced {
-            return format!("all {untraced} xruns of the run are in its traced repetition too");
-        }
-        format!(
-            "the run had {untraced} xruns, its traced repetition {traced}, {same} of them within a period of the same moment: recording takes time too"
-        )
+        let counts: Vec<String> = self
+            .xruns
+            .iter()
+            .map(|(meter, (untraced, traced))| match untraced == traced {
+                true => format!("{} {untraced}", meter.title()),
+                false => format!("{} {untraced} without and {traced} with it", meter.title()),
+            })
+            .collect();
+        let verdict = match self.is_same() {
+            true => "The trace changed no count of xruns",
+            false => "Recording takes time too: the trace changed counts of xruns",
+        };
+        format!("{verdict}: {}.", counts.join(", "))
     }
 }
 
@@ -125,5 +133,24 @@ impl Explained {
     pub fn main_cause(&self) -> Option<&'static str> {
         let causes = &self.explanation.causes;
         causes.iter().max_by_key(|(_, count)| **count).map(|(code, _)| code.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_that_changes_the_count_is_told() {
+        let count = |untraced, traced| Comparison {
+            xruns: BTreeMap::from([
+                (Meter::JackCallback, (9, 9)),
+                (Meter::JackdLog, (untraced, traced)),
+            ]),
+        };
+        assert!(count(18, 18).is_same());
+        let words = count(18, 19).words();
+        assert!(words.contains("18 without and 19 with it"), "{words}");
+        assert!(words.starts_with("Recording takes time too"), "{words}");
     }
 }

@@ -110,13 +110,14 @@ pub(super) fn measure(
     groups.sort_unstable();
     let graph = graph_of(&server.groups(), &groups, probe.group());
     let ready = Instant::now() + BEGINNING;
-    let recording = match recorder {
+    let mut recording = match recorder {
         Some(recorder) => Some(begin(recorder, &graph).map_err(at(Stage::Window))?),
         None => None,
     };
     thread::sleep(ready.saturating_duration_since(Instant::now()));
     let window =
-        watch(&server, &groups, measure.window_ns, &log).map_err(at(Stage::Window))?;
+        watch(&server, &groups, measure.window_ns, &log, recording.as_mut())
+            .map_err(at(Stage::Window))?;
     if let Some(recorder) = recording {
         // While everybody is still there: what they have mapped and open is written down too.
         let folder = collected(Reply::TRACE);
@@ -213,7 +214,13 @@ fn start_load(command: &str, seed: u64) -> Result<Process, String> {
 }
 
 /// Counts for the length of the window.
-fn watch(server: &Server, program: &[u32], window_ns: u64, log: &Path) -> Result<Window, String> {
+fn watch(
+    server: &Server,
+    program: &[u32],
+    window_ns: u64,
+    log: &Path,
+    recorder: Option<&mut Recorder>,
+) -> Result<Window, String> {
     let root = Root::default();
     let length = || fs::metadata(log).map_or(0, |file| file.len());
     // Dozens of files are read for that.
@@ -225,6 +232,9 @@ fn watch(server: &Server, program: &[u32], window_ns: u64, log: &Path) -> Result
     let (begin_ns, first) = (now_ns(), length());
     thread::sleep(Duration::from_nanos(window_ns));
     let (end_ns, last) = (now_ns(), length());
+    if let Some(recorder) = recorder {
+        recorder.pause().map_err(|error| error.to_string())?;
+    }
     let [of_program, of_server] =
         [program, &server.groups()].map(|groups| usage::threads(&root, groups));
     let counters: BTreeMap<String, u64> = server

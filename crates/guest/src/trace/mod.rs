@@ -76,6 +76,7 @@ pub struct Recorder {
     calls: Instance,
     stacks: bool,
     begun: Option<Begun>,
+    ended_ns: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -94,7 +95,7 @@ impl Recorder {
     pub fn prepare(root: &Root, options: &Options) -> Result<Self, GuestError> {
         let sched = Instance::make(root, "archibald-sched", options.sched_kib)?;
         let calls = Instance::make(root, "archibald-calls", options.calls_kib)?;
-        Ok(Self { root: root.clone(), sched, calls, stacks: options.stacks, begun: None })
+        Ok(Self { root: root.clone(), sched, calls, stacks: options.stacks, begun: None, ended_ns: None })
     }
 
     /// Starts to record; `graph` are the processes of the audio graph. Their children count as
@@ -125,15 +126,25 @@ impl Recorder {
         self.calls.switch(true)
     }
 
+    /// Stops recording; what was recorded stays in the rings.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn pause(&mut self) -> Result<(), GuestError> {
+        self.calls.switch(false)?;
+        self.sched.switch(false)?;
+        self.ended_ns.get_or_insert_with(now_ns);
+        Ok(())
+    }
+
     /// Stops, and writes the capture into `folder`, which is made. The processes must still be there:
     /// what they have mapped and open is written down with it.
     ///
     /// # Errors
     /// When nothing was begun, or a file cannot be written.
-    pub fn end(self, folder: &Path) -> Result<Manifest, GuestError> {
-        self.calls.switch(false)?;
-        self.sched.switch(false)?;
-        let ended_ns = now_ns();
+    pub fn end(mut self, folder: &Path) -> Result<Manifest, GuestError> {
+        self.pause()?;
+        let ended_ns = self.ended_ns.unwrap_or_default();
         let begun = self.begun.as_ref().ok_or_else(|| GuestError::Program {
             program: "tracing".to_owned(),
             reason: "it was ended before it was begun".to_owned(),
