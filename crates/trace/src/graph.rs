@@ -88,14 +88,9 @@ impl Graph {
         };
         let (_, driver) = *of_role(&wakes, true).first()?;
         let driver = member(driver)?;
-        let cycles: Vec<u64> = timeline
-            .threads
-            .get(&driver.tid)?
-            .wakings
-            .iter()
-            .filter(|(_, how)| how.in_interrupt)
-            .map(|(at, _)| *at)
-            .collect();
+        // A PipeWire driver is also woken by its clients, and inside a period by locks.
+        let by_timer = driver.turns.iter().filter(|turn| turn.woken_by.is_none());
+        let cycles: Vec<u64> = by_timer.map(|turn| turn.span.from).collect();
         let period_ns = median(cycles.windows(2).filter_map(|pair| match pair {
             [one, two] => Some(two - one),
             _ => None,
@@ -172,10 +167,16 @@ fn rest_of(thread: &Thread) -> Option<Rest> {
 }
 
 fn is_rest(thread: &Thread, state: &State, rest: Rest) -> bool {
-    matches!(state.doing, Doing::Asleep { .. })
+    is_patient(state)
         && thread
             .call_at(state.span.from)
             .is_some_and(|call| call.number == rest.number && call.arguments[0] == rest.argument)
+}
+
+/// Whether a thread sleeps so that a signal would wake it (TASK_INTERRUPTIBLE is 1): a wait for work. A
+/// wait for input or for one of the kernel's locks, which can come in the same system call, is not.
+fn is_patient(state: &State) -> bool {
+    matches!(state.doing, Doing::Asleep { state, .. } if state & 1 != 0)
 }
 
 fn turns(thread: &Thread, rest: Rest) -> Vec<Turn> {

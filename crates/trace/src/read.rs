@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::TraceError;
-use crate::capture::{FORMATS, Manifest};
+use crate::capture::{FORMATS, Manifest, Process};
 use crate::event::{Decoder, Entry, Tid};
 use crate::format::EventFormat;
 use crate::page;
@@ -63,14 +63,29 @@ impl Trace {
         Ok(Self { manifest, entries, names: decoder.names })
     }
 
-    /// The name of a thread; the idle thread is called `idle`.
+    /// The name of a thread, and of its process where that is one of the graph's and called
+    /// otherwise; the idle thread is called `idle`.
     #[must_use]
     pub fn name(&self, tid: Tid) -> String {
-        match (tid, self.names.get(&tid)) {
-            (0, _) => "idle".to_owned(),
+        let name = match (tid, self.names.get(&tid)) {
+            (0, _) => return "idle".to_owned(),
             (_, Some(name)) => name.clone(),
-            (_, None) => format!("thread {tid}"),
+            (_, None) => return format!("thread {tid}"),
+        };
+        match self.process_name(tid).filter(|process| **process != name) {
+            Some(process) => format!("{name} of {process}"),
+            None => name,
         }
+    }
+
+    fn process_name(&self, tid: Tid) -> Option<&String> {
+        let tid = u32::try_from(tid).ok()?;
+        let is_own = |process: &&Process| process.threads.iter().any(|thread| thread.tid == tid);
+        let process = self.manifest.processes.iter().find(is_own)?;
+        self.names.get(&Tid::try_from(process.pid).ok()?).or_else(|| {
+            let main = process.threads.iter().find(|thread| thread.tid == process.pid)?;
+            Some(&main.name)
+        })
     }
 }
 
