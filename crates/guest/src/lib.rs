@@ -19,6 +19,7 @@ pub mod store;
 pub mod template;
 pub mod threads;
 pub mod tone;
+pub mod trace;
 
 pub use error::GuestError;
 pub use root::Root;

@@ -82,7 +82,9 @@ pub fn argv(hardware: &Hardware, files: &Files, start: Start) -> Vec<String> {
             files.disk_bytes
         ),
     );
-    pair("-device", "nvdimm,id=nvroot,memdev=root,unarmed=on".to_owned());
+    // QEMU describes the two to the guest in an order that comes from their names: with these, the
+    // image is the first.
+    pair("-device", "nvdimm,id=nv0,memdev=root,unarmed=on".to_owned());
     pair(
         "-object",
         format!(
@@ -91,7 +93,7 @@ pub fn argv(hardware: &Hardware, files: &Files, start: Start) -> Vec<String> {
             archibald_mailbox::SIZE
         ),
     );
-    pair("-device", "nvdimm,id=nvmailbox,memdev=mailbox".to_owned());
+    pair("-device", "nvdimm,id=nv1,memdev=mailbox".to_owned());
     // The guest pauses itself by it.
     pair("-device", "pvpanic".to_owned());
     pair("-action", "panic=pause".to_owned());

@@ -5,6 +5,7 @@ mod generate;
 mod lab;
 mod ready;
 mod setup;
+mod trace;
 
 use std::io::Write;
 
@@ -36,6 +37,8 @@ pub enum Command {
     Lab(lab::Arguments),
     /// Check everything that must hold in this machine
     Check(check::Arguments),
+    /// Record the kernel's events around an audio graph into a folder
+    Trace(trace::Arguments),
 }
 
 impl Command {
@@ -50,6 +53,7 @@ impl Command {
             Self::Ready(arguments) => arguments.run(),
             Self::Lab(arguments) => arguments.run(),
             Self::Check(arguments) => arguments.run(out),
+            Self::Trace(arguments) => arguments.run(),
         }
     }
 }

@@ -7,18 +7,25 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use archibald_mailbox::{Measure, Problem, Reply, Request, Stage, Window};
+use archibald_trace::capture::Role;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::audio::Server;
+use super::ordinary::ordinarily;
 use super::process::{self, Process};
 use super::seed::Chance;
 use super::{PROGRAM, collected, usage};
 use crate::Root;
 use crate::graph::Session;
+use crate::trace::{Options, Recorder};
 
 /// How long a build may take, in the guest's own time.
 const BUILD_LIMIT: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_millis(100);
+/// The guest's time that the trace's rings have to be made in.
+const PREPARATION: Duration = Duration::from_secs(1);
+/// And to be started in.
+const BEGINNING: Duration = Duration::from_millis(200);
 /// The lab's own client of the graph.
 const PROBE: &str = "archibald-probe";
 /// Where the load may write: memory, so that no disk has a part in it.
@@ -71,6 +78,14 @@ pub(super) fn measure(
         / u64::from(request.settings.rate.0.max(1));
     let mut chance = Chance::new(request.seed);
     let log = collected(Reply::SERVER_LOG);
+    // Its memory is taken before the program and the load can have it. A run that is not traced waits
+    // as long, so that everything after happens at the same moments in both.
+    let ready = Instant::now() + PREPARATION;
+    let recorder = match measure.trace {
+        true => Some(prepare_recorder().map_err(at(Stage::Setup))?),
+        false => None,
+    };
+    thread::sleep(ready.saturating_duration_since(Instant::now()));
     thread::sleep(chance.phase(period_ns));
     let mut server = Server::start(session, &request.settings, measure.realtime, &log)
         .map_err(at(Stage::Server))?;
@@ -93,7 +108,21 @@ pub(super) fn measure(
     thread::sleep(Duration::from_nanos(measure.warmup_ns));
     let mut groups = program.as_ref().map(|program| vec![program.group()]).unwrap_or_default();
     groups.sort_unstable();
-    let window = watch(&server, &groups, measure.window_ns, &log);
+    let graph = graph_of(&server.groups(), &groups, probe.group());
+    let ready = Instant::now() + BEGINNING;
+    let mut recording = match recorder {
+        Some(recorder) => Some(begin(recorder, &graph).map_err(at(Stage::Window))?),
+        None => None,
+    };
+    thread::sleep(ready.saturating_duration_since(Instant::now()));
+    let window =
+        watch(&server, &groups, measure.window_ns, &log, recording.as_mut())
+            .map_err(at(Stage::Window))?;
+    if let Some(recorder) = recording {
+        // While everybody is still there: what they have mapped and open is written down too.
+        let folder = collected(Reply::TRACE);
+        recorder.end(&folder).map_err(|error| at(Stage::Window)(error.to_string()))?;
+    }
 
     let ended = program.as_mut().and_then(Process::ended);
     let load_ended = load.as_mut().and_then(Process::ended);
@@ -115,6 +144,25 @@ pub(super) fn measure(
         load_ended.map(|status| at(Stage::Load)(format!("the load {}", process::how(status))))
     };
     Ok(Reply { problem, window: Some(window), ..Reply::default() })
+}
+
+fn prepare_recorder() -> Result<Recorder, String> {
+    Recorder::prepare(&Root::default(), &Options::default()).map_err(|error| error.to_string())
+}
+
+fn begin(mut recorder: Recorder, graph: &[(Role, u32)]) -> Result<Recorder, String> {
+    ordinarily(|| recorder.begin(graph))
+        .map_err(|error| format!("the lab's own priority: {error}"))?
+        .map_err(|error| error.to_string())?;
+    Ok(recorder)
+}
+
+/// The processes that take part in the graph: a group bears the number of its first process.
+fn graph_of(server: &[u32], program: &[u32], probe: u32) -> Vec<(Role, u32)> {
+    let role = |role: Role| move |pid: &u32| (role, *pid);
+    let server = server.iter().map(role(Role::Server));
+    let program = program.iter().map(role(Role::Program));
+    server.chain(program).chain([(Role::Probe, probe)]).collect()
 }
 
 fn start_probe(session: &Session) -> Result<Process, String> {
@@ -166,14 +214,27 @@ fn start_load(command: &str, seed: u64) -> Result<Process, String> {
 }
 
 /// Counts for the length of the window.
-fn watch(server: &Server, program: &[u32], window_ns: u64, log: &Path) -> Window {
+fn watch(
+    server: &Server,
+    program: &[u32],
+    window_ns: u64,
+    log: &Path,
+    recorder: Option<&mut Recorder>,
+) -> Result<Window, String> {
     let root = Root::default();
     let length = || fs::metadata(log).map_or(0, |file| file.len());
-    let counted = server.counters();
-    let threads = [program, &server.groups()].map(|groups| usage::threads(&root, groups));
+    // Dozens of files are read for that.
+    let (counted, threads) = ordinarily(|| {
+        let groups = [program, &server.groups()];
+        (server.counters(), groups.map(|groups| usage::threads(&root, groups)))
+    })
+    .map_err(|error| format!("the lab's own priority: {error}"))?;
     let (begin_ns, first) = (now_ns(), length());
     thread::sleep(Duration::from_nanos(window_ns));
     let (end_ns, last) = (now_ns(), length());
+    if let Some(recorder) = recorder {
+        recorder.pause().map_err(|error| error.to_string())?;
+    }
     let [of_program, of_server] =
         [program, &server.groups()].map(|groups| usage::threads(&root, groups));
     let counters: BTreeMap<String, u64> = server
@@ -184,7 +245,7 @@ fn watch(server: &Server, program: &[u32], window_ns: u64, log: &Path) -> Window
             (name, count.saturating_sub(before))
         })
         .collect();
-    Window {
+    Ok(Window {
         begin_ns,
         end_ns,
         server_log: (first, last),
@@ -192,7 +253,7 @@ fn watch(server: &Server, program: &[u32], window_ns: u64, log: &Path) -> Window
         program: usage::between(&threads[0], of_program),
         server: usage::between(&threads[1], of_server),
         ports: server.ports(),
-    }
+    })
 }
 
 /// The guest's CLOCK_MONOTONIC, which the probe and the kernel's trace use too.

@@ -7,6 +7,7 @@
 mod audio;
 mod experiment;
 mod mailbox;
+mod ordinary;
 mod pause;
 mod process;
 mod seed;
