@@ -1,10 +1,12 @@
 //! `archibald lab`: the virtual-time lab, one file a verb.
 
 mod bench;
+mod doctor;
 mod init;
 mod progress;
 mod report;
 mod run;
+mod test;
 
 use crate::failure::Failure;
 
@@ -22,6 +24,8 @@ pub(crate) struct Lab {
 enum Verb {
     Init(init::Init),
     Run(run::Run),
+    Test(test::Test),
+    Doctor(doctor::Doctor),
 }
 
 impl Lab {
@@ -29,6 +33,8 @@ impl Lab {
         match self.verb {
             Verb::Init(verb) => verb.run(),
             Verb::Run(verb) => verb.run(),
+            Verb::Test(verb) => verb.run(),
+            Verb::Doctor(verb) => verb.run(),
         }
     }
 }
