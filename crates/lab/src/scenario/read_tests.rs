@@ -74,7 +74,7 @@ wrong! {
     no_program: "[audio]\nrate = 48000\n";
     unknown_key: "[program]\nrum = \"./client\"\n";
     unknown_builtin: "[program]\nbuiltin = \"jack-clown\"\n";
-    two_programs: "[program]\nbuiltin = \"scsynth\"\nrun = \"./client\"\n";
+    two_programs: "[program]\nbuiltin = \"jack-client\"\nrun = \"./client\"\n";
     no_speed_of_the_processor: &format!("{PROGRAM}[time]\nmips = 300\n");
     duration_without_unit: &format!("{PROGRAM}[time]\nduration = \"5\"\n");
     seed_twice: &format!("{PROGRAM}[time]\nseeds = [1, 2, 1]\n");
