@@ -6,16 +6,20 @@
 //! says. Times are whole nanoseconds of the run's own clock.
 
 pub mod bound;
+mod compare;
 mod episodes;
 mod histogram;
 pub mod probe;
+mod report;
 mod run;
 mod target;
 mod verdict;
 mod words;
 
+pub use compare::{COMPARISON_SCHEMA, Comparison, Row};
 pub use episodes::{DEFAULT_GAP_PERIODS, Episode, Episodes};
 pub use histogram::{Histogram, HistogramError, QUANTILES, Quantile};
+pub use report::{Chart, Control, Finding, REPORT_SCHEMA, Report};
 pub use run::{
     Conditions, Cost, DspLoad, LoadSample, Meter, NamedHistogram, RUN_SCHEMA, ReadError, Run,
     Source, Window, Xrun,

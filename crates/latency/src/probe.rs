@@ -29,6 +29,9 @@ pub struct Watch {
     pub xruns: Vec<XrunCall>,
     /// Where the server's frame clock skipped between two callbacks.
     pub gaps: Vec<Gap>,
+    /// Callbacks that came two periods or more after the one before.
+    #[serde(default)]
+    pub stalls: Vec<Stall>,
     /// The server's estimate of its load.
     pub dsp_load: Vec<LoadSample>,
     /// Clients that came and went.
@@ -62,6 +65,40 @@ pub struct Gap {
     pub at_ns: u64,
     /// Frames that no callback was called for; negative if the clock went back.
     pub frames: i64,
+}
+
+/// A pause between two callbacks of two periods or more. No callback starts before its period does, so
+/// that the later one started when its period was already over: at least one period was missed, whatever
+/// the server says. PipeWire's frame clock does not count periods that its driver slept through; this
+/// does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stall {
+    /// Start of the later callback.
+    pub at_ns: u64,
+    /// Since the start of the earlier one.
+    pub after_ns: u64,
+    /// Length of a period then.
+    pub period_ns: u64,
+}
+
+impl Stall {
+    /// The pause from this callback to the next, if it is one. Lengths in whole nanoseconds, the
+    /// period rounded up: a pause of exactly two periods by a clock that runs a little fast is none.
+    pub fn between(before_ns: u64, at_ns: u64, frames: u32, rate: u32) -> Option<Self> {
+        let scaled = u64::from(frames).checked_mul(1_000_000_000)?;
+        let period_ns =
+            scaled.checked_add(u64::from(rate).saturating_sub(1))?.checked_div(rate.into())?;
+        let after_ns = at_ns.saturating_sub(before_ns);
+        (period_ns > 0 && after_ns / 2 > period_ns).then_some(Self { at_ns, after_ns, period_ns })
+    }
+
+    /// How many periods were missed at least.
+    pub const fn missed(&self) -> u64 {
+        match self.after_ns.checked_div(self.period_ns) {
+            Some(periods) => periods.saturating_sub(1),
+            None => 0,
+        }
+    }
 }
 
 /// Whether a thing came or went.
@@ -132,11 +169,12 @@ impl Watch {
         Ok(watch)
     }
 
-    /// The xruns inside the window, by xrun callback and by frame clock, in order of time.
+    /// The xruns inside the window, by xrun callback, by frame clock and by pauses between callbacks, in
+    /// order of time.
     ///
     /// An xrun is a period. JACK2 calls once for each client that was late in it and once more for the
-    /// driver, so that several calls within a period are one; a gap of the frame clock is as many as
-    /// it has periods.
+    /// driver, so that several calls within a period are one; a gap or a pause is as many as it has
+    /// missed periods.
     pub fn xruns_in(&self, window: &Window) -> Vec<Xrun> {
         let Some(period_ns) = self.period_ns() else { return Vec::new() };
         let xrun = |at_ns: u64, source, delayed_ns| Xrun {
@@ -151,12 +189,19 @@ impl Watch {
             .map(|call| xrun(call.at_ns, Meter::JackCallback, nanoseconds(call.delayed_us)))
             .collect();
         xruns.dedup_by_key(|xrun| xrun.period);
+        // The missed periods before a callback, the last first.
+        let mut missed = |at_ns: u64, periods: u64, source| {
+            let times = (0..periods).map_while(|i| at_ns.checked_sub(i.checked_mul(period_ns)?));
+            let times = times.take_while(|at_ns| *at_ns >= window.start_ns);
+            let times = times.filter(|at_ns| window.has(*at_ns));
+            xruns.extend(times.map(|at_ns| xrun(at_ns, source, None)));
+        };
         for gap in &self.gaps {
             let periods = gap.frames.unsigned_abs().div_ceil(u64::from(self.quantum));
-            let lost = (0..periods).map_while(|i| gap.at_ns.checked_sub(i.checked_mul(period_ns)?));
-            let lost = lost.take_while(|at_ns| *at_ns >= window.start_ns);
-            let lost = lost.filter(|at_ns| window.has(*at_ns));
-            xruns.extend(lost.map(|at_ns| xrun(at_ns, Meter::FrameClock, None)));
+            missed(gap.at_ns, periods, Meter::FrameClock);
+        }
+        for stall in &self.stalls {
+            missed(stall.at_ns, stall.missed(), Meter::CallbackPause);
         }
         xruns.sort_by_key(|xrun| (xrun.at_ns, xrun.source));
         xruns
@@ -190,6 +235,7 @@ mod tests {
             "xruns":[{"at_ns":20000000,"delayed_us":30.5},{"at_ns":20010000,"delayed_us":30.5},
                      {"at_ns":20700000,"delayed_us":0},{"at_ns":80000000,"delayed_us":1}],
             "gaps":[{"at_ns":30000000,"frames":96},{"at_ns":31000000,"frames":-5}],
+            "stalls":[{"at_ns":29000000,"after_ns":2100000,"period_ns":666667}],
             "dsp_load":[{"at_ns":15000000,"percent":10},{"at_ns":20000000,"percent":40},
                         {"at_ns":70000000,"percent":99}],
             "clients":[{"name":"probe","event":"registered","at_ns":1}],
@@ -206,10 +252,13 @@ mod tests {
         let xruns = watch().xruns_in(&window);
         let seen: Vec<_> = xruns.iter().map(|x| (x.at_ns, x.source, x.delayed_ns)).collect();
         let (call, clock) = (Meter::JackCallback, Meter::FrameClock);
+        let pause = Meter::CallbackPause;
         let expected = [
             (20_000_000, call, Some(30_500)),
             (20_700_000, call, None),
+            (28_333_334, pause, None),
             (28_666_668, clock, None),
+            (29_000_000, pause, None),
             (29_333_334, clock, None),
             (30_000_000, clock, None),
             (31_000_000, clock, None),
@@ -219,8 +268,18 @@ mod tests {
     }
 
     #[test]
+    fn a_pause_is_one_from_two_periods_on() {
+        let after = |ns: u64| Stall::between(1000, 1000 + ns, 32, 48000);
+        assert_eq!((after(666_667), after(1_333_334)), (None, None));
+        let stall = after(1_333_336).unwrap();
+        assert_eq!((stall.period_ns, stall.missed()), (666_667, 1));
+        assert_eq!(after(2_000_001).unwrap().missed(), 2);
+        assert_eq!((Stall::between(5, 1, 32, 48000), Stall::between(1, 5, 32, 0)), (None, None));
+    }
+
+    #[test]
     fn only_what_lies_in_the_window_counts() {
-        let window = Window { start_ns: 29_000_000, end_ns: 30_500_000, warmup_ns: 0 };
+        let window = Window { start_ns: 29_000_001, end_ns: 30_500_000, warmup_ns: 0 };
         assert_eq!(watch().xruns_in(&window).len(), 2);
         assert_eq!(watch().load_in(&window), None);
         let window = Window { start_ns: 10_000_000, ..window };

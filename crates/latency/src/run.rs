@@ -82,6 +82,8 @@ pub enum Meter {
     JackdLog,
     /// Frames that the server's clock skipped between two callbacks of the probe.
     FrameClock,
+    /// Pauses of two periods or more between two callbacks of the probe.
+    CallbackPause,
     /// The ERR column of pw-top.
     PwTop,
     /// PipeWire's profiler.
@@ -97,6 +99,7 @@ impl Meter {
             Self::JackCallback => "JACK xrun callback",
             Self::JackdLog => "jackd's log",
             Self::FrameClock => "frame clock",
+            Self::CallbackPause => "callback pause",
             Self::PwTop => "pw-top ERR",
             Self::PipewireProfiler => "PipeWire profiler",
             Self::Sequence => "coded sequence",

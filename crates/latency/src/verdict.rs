@@ -120,11 +120,15 @@ pub struct Judgement {
     pub xruns: u64,
     /// Episodes of these xruns; absent when a meter counted more than it gave times for.
     pub episodes: Option<u64>,
-    /// Which meters spoke for the runs.
+    /// The meters that speak for the runs with xruns: in each the one that saw most.
     pub meters: BTreeSet<Meter>,
-    /// The share of periods with an xrun that can be excluded, at 95 and 99 %; see
-    /// [`Judgement::effective`] for what stands behind it.
+    /// All meters that looked.
+    pub looked: BTreeSet<Meter>,
+    /// The share of periods with an xrun that can be excluded, at 95 and 99 %.
     pub share_below: [f64; 2],
+    /// Events and trials behind the share: fractions, because an episode is one event and the periods
+    /// are divided by its mean length.
+    pub effective: (f64, f64),
     /// Xruns an hour as seen; absent without a length.
     pub per_hour: Option<f64>,
     /// Episodes an hour (xruns where episodes are not known) that can be excluded, at 95 and 99 %.
@@ -148,6 +152,7 @@ struct Tally<'a> {
     episodes: Option<u64>,
     unmetered: bool,
     meters: BTreeSet<Meter>,
+    looked: BTreeSet<Meter>,
 }
 
 /// Holds these runs against a target. Several runs of one set of conditions (different seeds,
@@ -193,12 +198,14 @@ pub fn judge(runs: &[Run], target: &Target) -> Judgement {
         xruns: tally.xruns,
         episodes: tally.episodes,
         share_below: BOTH.map(|confidence| tally.share_below(confidence)),
+        effective: tally.effective(),
         per_hour: (hours > 0.0).then(|| number(tally.xruns) / hours),
         per_hour_below: (hours > 0.0)
             .then(|| BOTH.map(|confidence| bound::upper_count(events, confidence) / hours)),
         trials: tally.trials(at_most.unwrap_or(0)),
         notes: tally.notes(runs),
         meters: tally.meters,
+        looked: tally.looked,
     }
 }
 
@@ -225,6 +232,7 @@ impl<'a> Tally<'a> {
             episodes: Some(0),
             unmetered: false,
             meters: BTreeSet::new(),
+            looked: BTreeSet::new(),
             runs: Vec::new(),
         };
         for run in &runs {
@@ -241,7 +249,10 @@ impl<'a> Tally<'a> {
             self.unmetered = true;
             return;
         };
-        self.meters.insert(meter);
+        self.looked.extend(run.counters.keys());
+        if xruns > 0 {
+            self.meters.insert(meter);
+        }
         self.xruns = self.xruns.saturating_add(xruns);
         let times = run.times_of(meter);
         let gap = run.conditions.period_ns().map(Episodes::default_gap_ns);
@@ -442,6 +453,14 @@ impl<'a> Tally<'a> {
 
 type Found = (String, Option<String>, Outcome, Option<More>);
 
+/// The runs that are samples of their own: without those that repeat an earlier one.
+pub(crate) fn samples(runs: &[Run]) -> impl Iterator<Item = &Run> {
+    runs.iter().enumerate().filter_map(|(i, run)| {
+        let earlier = runs.get(..i).unwrap_or_default();
+        (!earlier.iter().any(|other| is_same_sample(run, other))).then_some(run)
+    })
+}
+
 /// A run in virtual time follows from its conditions: with the same ones it is the same sample.
 fn is_same_sample(a: &Run, b: &Run) -> bool {
     a.source == Source::VirtualTime
@@ -468,18 +487,23 @@ impl More {
 }
 
 impl Judgement {
-    /// The rate for people: `0 xruns/h, at most 5,400 episodes/h at 95 %`.
+    /// The rate an hour for people: `none seen; at most 1,100 episodes, at 95 %`.
     pub fn rate_words(&self) -> Option<String> {
         let (seen, [below, _]) = (self.per_hour?, self.per_hour_below?);
+        let seen = match self.episodes {
+            _ if self.xruns == 0 => "none seen".to_owned(),
+            Some(episodes) => format!(
+                "{} xruns in {} episodes seen",
+                digits(seen, 2),
+                digits(seen * number(episodes) / number(self.xruns), 2)
+            ),
+            None => format!("{} xruns seen", digits(seen, 2)),
+        };
         let what = if self.episodes.is_some() { "episodes" } else { "xruns" };
-        Some(format!(
-            "{} xruns/h seen; at most {} {what}/h, at 95 %",
-            digits(seen, 2),
-            digits(below, 2)
-        ))
+        Some(format!("{seen}; at most {} {what}, at 95 %", digits(below, 2)))
     }
 }
 
 #[cfg(test)]
 #[path = "verdict_tests.rs"]
-mod tests;
+pub(crate) mod tests;

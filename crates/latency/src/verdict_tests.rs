@@ -166,10 +166,10 @@ fn zero_xruns_in_t_hours_bound_the_rate_at_three_over_t() {
     let hours = judged.seconds / 3600.0;
     let [at95, at99] = judged.per_hour_below.unwrap();
     assert!((at95 * hours - 2.9957).abs() < 1e-3 && (at99 * hours - 4.6052).abs() < 1e-3);
-    assert_eq!(judged.rate_words().unwrap(), "0 xruns/h seen; at most 18 episodes/h, at 95 %");
+    assert_eq!(judged.rate_words().unwrap(), "none seen; at most 18 episodes, at 95 %");
 }
 
-fn with_wakeups(samples: u64, worst_ns: u64) -> Run {
+pub(crate) fn with_wakeups(samples: u64, worst_ns: u64) -> Run {
     let mut histogram = crate::Histogram::new();
     (1..samples).for_each(|_| histogram.record(5_000));
     histogram.record(worst_ns);

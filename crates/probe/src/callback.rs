@@ -31,6 +31,8 @@ pub struct Cycle {
 pub struct Period {
     /// When the callback started, in nanoseconds of `CLOCK_MONOTONIC`.
     pub at_ns: u64,
+    /// Frames in the period.
+    pub frames: u32,
     /// How long after the start of the period; see [`Cycle::late_us`].
     pub late_us: Option<u64>,
     /// Frames that passed since the last callback without one; negative if the clock went back.
@@ -67,11 +69,12 @@ impl Watcher {
     /// Looks at a period whose callback started at `now_ns`.
     pub fn period(&mut self, now_ns: u64, cycle: &Cycle) {
         // Both clocks wrap; their difference is small and has a sign.
-        let lost = self
-            .expected
-            .map_or(0, |expected| cycle.frame_time.wrapping_sub(expected).cast_signed());
+        #[allow(clippy::cast_possible_wrap)]
+        let lost =
+            self.expected.map_or(0, |expected| cycle.frame_time.wrapping_sub(expected) as i32);
         self.expected = Some(cycle.frame_time.wrapping_add(cycle.frames));
-        let period = Period { at_ns: now_ns, late_us: cycle.late_us, lost_frames: lost };
+        let Cycle { frames, late_us, .. } = *cycle;
+        let period = Period { at_ns: now_ns, frames, late_us, lost_frames: lost };
         if self.ring.push(period).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }

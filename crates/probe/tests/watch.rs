@@ -2,7 +2,7 @@
 //! stopping a client; how many there are depends on the host, that there are some does not.
 
 // A failed call here is a failed test.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::zombie_processes)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::zombie_processes)]
 
 use std::io::Read as _;
 use std::path::PathBuf;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use archibald_latency::probe::{
-    ClientEvent, Connection, Gap, GraphEvent, PROBE_SCHEMA, PortEvent, Registration, Watch,
+    ClientEvent, Connection, Gap, GraphEvent, PROBE_SCHEMA, PortEvent, Registration, Stall, Watch,
     XrunCall,
 };
 use archibald_latency::{Histogram, LoadSample};
@@ -134,6 +134,8 @@ struct Log {
     /// Ports by the server's number: when it tells that one went, its name may be gone too.
     ports: BTreeMap<PortId, String>,
     next_load_ns: u64,
+    /// Start and frames of the last period.
+    last: Option<(u64, u32)>,
 }
 
 impl Log {
@@ -149,6 +151,7 @@ impl Log {
             periods: 0,
             xruns: Vec::new(),
             gaps: Vec::new(),
+            stalls: Vec::new(),
             dsp_load: Vec::new(),
             clients: Vec::new(),
             ports: Vec::new(),
@@ -157,7 +160,7 @@ impl Log {
             server_lost: false,
             dropped: 0,
         };
-        let mut log = Self { watch, ports: BTreeMap::new(), next_load_ns: opened_ns };
+        let mut log = Self { watch, ports: BTreeMap::new(), next_load_ns: opened_ns, last: None };
         log.what_was_there(client, opened_ns);
         log
     }
@@ -181,6 +184,10 @@ impl Log {
     fn take(&mut self, client: &Client, seen: &mut Seen) {
         for period in seen.periods() {
             self.watch.periods += 1;
+            if let Some((before, frames)) = self.last.replace((period.at_ns, period.frames)) {
+                let stall = Stall::between(before, period.at_ns, frames, self.watch.rate);
+                self.watch.stalls.extend(stall);
+            }
             if let Some(late) = period.late_us {
                 self.watch.callback_us.record(late.saturating_mul(1000));
             }

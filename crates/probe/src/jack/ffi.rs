@@ -48,9 +48,8 @@ macro_rules! functions {
             pub(super) fn load() -> Result<Self, ProbeError> {
                 // SAFETY: libjack's initialisers do not ask for anything of the program; both JACK2's
                 // and PipeWire's are made to be loaded like this.
-                let library =
-                    unsafe { Library::open(Some("libjack.so.0"), RTLD_NOW | RTLD_LOCAL) }
-                        .map_err(ProbeError::NoLibrary)?;
+                let opened = unsafe { Library::open(Some("libjack.so.0"), RTLD_NOW | RTLD_LOCAL) };
+                let library = opened.map_err(ProbeError::NoLibrary)?;
                 $(
                     // SAFETY: the type is the one of the public header.
                     let $name = unsafe {

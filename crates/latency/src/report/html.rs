@@ -1,0 +1,280 @@
+//! The report as one HTML page: style, script and pictures inside, nothing fetched.
+
+use std::fmt::Write as _;
+
+use super::svg::{self, escape};
+use super::text::{at, figures, quantile_rows};
+use super::{Report, charts};
+use crate::words::{count, grouped, micros};
+use crate::{Histogram, Judgement, Outcome, Run, Verdict};
+
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+/// Causes that are written out; the rest is counted.
+const SHOWN: usize = 40;
+
+pub(super) fn page(report: &Report) -> String {
+    let mut body = String::new();
+    head(&mut body, report);
+    limits(&mut body, report);
+    body.push_str("<section><h2>Xruns</h2>");
+    figure(
+        &mut body,
+        &charts::timeline(report).1,
+        "Each mark is a period that was not served in time; \
+        the number at the left is what the meter counted. Meters see different things and are not added up.",
+    );
+    pairs(&mut body, figures(report).iter().map(|(name, value)| (*name, value.as_str())));
+    findings(&mut body, report);
+    body.push_str("</section>");
+    for named in report.distributions() {
+        latency(&mut body, report, &named);
+    }
+    runs(&mut body, report);
+    conditions(&mut body, report);
+    reading(&mut body, report);
+    document(&report.title, &body)
+}
+
+/// The whole page around its body.
+pub(super) fn document(title: &str, body: &str) -> String {
+    let title = escape(title);
+    let chart = svg::STYLE;
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <meta name=\"color-scheme\" content=\"light dark\"><title>{title}</title>\
+         <style>{chart}{STYLE}</style></head><body><main>{body}</main>\
+         <div id=\"hover\" role=\"tooltip\"></div><script>{SCRIPT}</script></body></html>\n"
+    )
+}
+
+fn push(body: &mut String, html: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = body.write_fmt(html);
+}
+
+/// The class of a verdict's colour.
+pub(super) const fn tone(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Held => "good",
+        Verdict::Broken => "bad",
+        Verdict::NotEnoughSamples => "open",
+        Verdict::NotJudged => "dim",
+    }
+}
+
+fn head(body: &mut String, report: &Report) {
+    let judgement = &report.judgement;
+    let trusted = report.control.as_ref().is_none_or(|control| control.held);
+    let tone = if trusted { tone(judgement.verdict) } else { "bad" };
+    push(
+        body,
+        format_args!(
+            "<header><p class=\"source\">{}</p><h1>{}</h1><p class=\"verdict {tone}\">{}</p>",
+            judgement.source.word(),
+            escape(&report.title),
+            escape(report.headline()),
+        ),
+    );
+    if let Some(criterion) = judgement.criteria.first() {
+        push(body, format_args!("<p class=\"lead\">{}.</p>", escape(&criterion.found)));
+    }
+    body.push_str("</header>");
+    push(body, format_args!("<p class=\"caveat\">{}</p>", escape(judgement.caveat)));
+    for note in &judgement.notes {
+        push(body, format_args!("<p class=\"caveat warn\">{}</p>", escape(note)));
+    }
+}
+
+fn limits(body: &mut String, report: &Report) {
+    body.push_str(
+        "<section><h2>Limits</h2><div class=\"wide\"><table><thead><tr><th>Limit<th>Found\
+         <th>The sample shows<th>Outcome</thead><tbody>",
+    );
+    for criterion in &report.judgement.criteria {
+        let more = criterion.more.map_or(String::new(), |more| {
+            format!("<br><small>it takes {}</small>", escape(&more.words()))
+        });
+        push(
+            body,
+            format_args!(
+                "<tr><td>{}<td>{}<td>{}<td><span class=\"word {}\">{}</span>{more}",
+                escape(&criterion.title),
+                escape(&criterion.found),
+                escape(criterion.bound.as_deref().unwrap_or("–")),
+                outcome_tone(criterion.outcome),
+                criterion.outcome.word(),
+            ),
+        );
+    }
+    if let Some(control) = &report.control {
+        let (tone, word) = if control.held { ("good", "held") } else { ("bad", "failed") };
+        push(
+            body,
+            format_args!(
+                "<tr><td>control: no xruns<td>{} in {}<td>{}<td><span class=\"word {tone}\">{word}</span>",
+                count(control.xruns, "xrun"),
+                count(control.periods, "period"),
+                escape(&control.title),
+            ),
+        );
+    }
+    body.push_str("</tbody></table></div></section>");
+}
+
+const fn outcome_tone(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Held => "good",
+        Outcome::Broken => "bad",
+        Outcome::NotEnoughSamples => "open",
+        Outcome::NotJudged => "dim",
+    }
+}
+
+pub(super) fn figure(body: &mut String, svg: &svg::Svg, caption: &str) {
+    push(
+        body,
+        format_args!(
+            "<figure>{}<figcaption>{}</figcaption></figure>",
+            svg.inline(),
+            escape(caption)
+        ),
+    );
+}
+
+/// A list of names and values.
+fn pairs<'a>(body: &mut String, rows: impl Iterator<Item = (&'a str, &'a str)>) {
+    body.push_str("<dl>");
+    for (name, value) in rows {
+        push(body, format_args!("<div><dt>{}<dd>{}</div>", escape(name), escape(value)));
+    }
+    body.push_str("</dl>");
+}
+
+fn findings(body: &mut String, report: &Report) {
+    if report.findings.is_empty() {
+        return;
+    }
+    body.push_str("<h3>Causes</h3>");
+    for finding in report.findings.iter().take(SHOWN) {
+        push(
+            body,
+            format_args!(
+                "<details><summary><b>{}</b> <code>{}</code> {}</summary><p><b>Remedy:</b> {}</p><ul>",
+                escape(&at(report, &finding.run, finding.at_ns)),
+                escape(&finding.cause),
+                escape(&finding.sentence),
+                escape(&finding.remedy),
+            ),
+        );
+        for line in &finding.evidence {
+            push(body, format_args!("<li>{}", escape(line)));
+        }
+        body.push_str("</ul></details>");
+    }
+    if report.findings.len() > SHOWN {
+        let rest = (report.findings.len() - SHOWN) as u64;
+        push(body, format_args!("<p>and {} more.</p>", count(rest, "episode")));
+    }
+}
+
+fn latency(body: &mut String, report: &Report, named: &crate::NamedHistogram) {
+    let limit = report.limit_of(&named.name);
+    push(body, format_args!("<section><h2>{}</h2>", escape(&named.title)));
+    let caption = "Samples per microsecond, on a logarithmic scale: rare ones stay visible. The red line \
+                   is the largest sample, exactly.";
+    figure(body, &charts::histogram(named, limit).1, caption);
+    let caption = "How many samples lie above a latency. The curve ends at the largest sample: what \
+                   lies beyond it is bounded by the grey area, not excluded.";
+    figure(body, &charts::complementary(&report.each(named), limit).1, caption);
+    quantiles(body, &[("", &named.histogram)]);
+    body.push_str("</section>");
+}
+
+/// A table of quantiles, a column for each of these.
+pub(super) fn quantiles(body: &mut String, columns: &[(&str, &Histogram)]) {
+    let rows: Vec<Vec<(String, String)>> =
+        columns.iter().map(|(_, histogram)| quantile_rows(histogram)).collect();
+    body.push_str("<table class=\"figures\">");
+    if columns.len() > 1 {
+        body.push_str("<thead><tr><th>");
+        for (name, _) in columns {
+            push(body, format_args!("<th>{}", escape(name)));
+        }
+        body.push_str("</thead>");
+    }
+    // The longest list names all rows of the others: quantiles are cut from the far end.
+    let names = rows.iter().max_by_key(|rows| rows.len()).cloned().unwrap_or_default();
+    for (name, _) in names {
+        push(body, format_args!("<tr><th scope=\"row\">{name}"));
+        for column in &rows {
+            let value = column.iter().find(|(known, _)| *known == name);
+            let value = value.map_or("too few samples", |(_, value)| value);
+            push(body, format_args!("<td>{}", escape(value)));
+        }
+    }
+    body.push_str("</table>");
+    body.push_str("<p class=\"note\">Quantiles that the sample cannot carry are left out.</p>");
+}
+
+fn runs(body: &mut String, report: &Report) {
+    if report.runs.len() < 2 {
+        return;
+    }
+    body.push_str(
+        "<section><h2>Runs</h2><div class=\"wide\"><table class=\"figures\"><thead><tr><th>Run<th>Seed\
+         <th>Periods<th>Xruns<th>DSP load, most<th>Worst callback</thead><tbody>",
+    );
+    for run in &report.runs {
+        let seed = run.conditions.seed.map_or("–".to_owned(), |seed| seed.to_string());
+        let xruns = run.worst_meter().map_or("not metered".to_owned(), |(_, n)| grouped(n));
+        let load =
+            run.dsp_load.as_ref().map_or("–".to_owned(), |load| format!("{:.0} %", load.max));
+        let worst = run.histogram("callback").and_then(|named| named.histogram.max_ns());
+        push(
+            body,
+            format_args!(
+                "<tr><th scope=\"row\">{}<td>{seed}<td>{}<td>{xruns}<td>{load}<td>{}",
+                escape(&run.id),
+                grouped(run.periods),
+                worst.map_or("–".to_owned(), micros),
+            ),
+        );
+    }
+    body.push_str("</tbody></table></div></section>");
+}
+
+fn conditions(body: &mut String, report: &Report) {
+    let Some(run) = report.runs.first() else { return };
+    body.push_str("<section><h2>Conditions</h2>");
+    let mut rows = vec![("source".to_owned(), run.source.word().to_owned())];
+    rows.extend(run.conditions.rows().into_iter().map(|(name, value)| {
+        let own = |other: &Run| other.conditions.rows().contains(&(name.clone(), value.clone()));
+        match report.runs.iter().all(own) {
+            true => (name, value),
+            false => (name, "differs from run to run".to_owned()),
+        }
+    }));
+    rows.push(("warm-up, left out".to_owned(), micros(run.window.warmup_ns)));
+    pairs(body, rows.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    body.push_str("</section>");
+}
+
+fn reading(body: &mut String, report: &Report) {
+    let Judgement { source, .. } = report.judgement;
+    push(
+        body,
+        format_args!(
+            "<footer><h2>How to read this</h2><p>The denominator is the periods that were scheduled, not \
+             those that were served. Bounds are one-sided: Clopper-Pearson for shares, Garwood for rates \
+             an hour, at the confidence named. They hold for conditions like these and say nothing of \
+             others. Xruns at most {} periods apart are one episode; because they are not independent, \
+             the bound on their share takes each episode as one event. <q>Not enough samples</q> is \
+             neither held nor broken: the limit may hold, and these figures do not show it.</p>\
+             <p class=\"source\">{}</p></footer>",
+            crate::DEFAULT_GAP_PERIODS,
+            source.word(),
+        ),
+    );
+}

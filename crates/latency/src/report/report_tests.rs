@@ -1,0 +1,186 @@
+//! What people and programs read: the words as snapshots, the page and the pictures as well-formed
+//! documents that carry the mark of their source.
+
+use super::*;
+use crate::verdict::tests::{run, with_wakeups};
+use crate::{Comparison, Source, Target};
+
+fn text(report: &Report) -> String {
+    let mut out = Vec::new();
+    report.write_text(&mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+fn html(report: &Report) -> String {
+    let mut out = Vec::new();
+    report.write_html(&mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+fn broken() -> Report {
+    let golden = Run::from_json(include_str!("../../tests/golden/run-1.json")).unwrap();
+    let mut report = Report::new("Fault <lock>", vec![golden], Target::xruns(0));
+    let title = "idle, same server".to_owned();
+    report.control = Some(Control { title, periods: 7500, xruns: 0, held: true });
+    report.findings.push(Finding {
+        run: "clean-client-seed-1".into(),
+        at_ns: 13_000_400_000,
+        cause: "lock-held".into(),
+        sentence: "The callback waited 412 us for a lock that a thread without priority held."
+            .into(),
+        remedy: "Use a mutex with priority inheritance, or none.".into(),
+        evidence: vec!["futex <0x55d0>, held by \"writer\" (SCHED_OTHER)".into()],
+    });
+    report
+}
+
+#[test]
+fn the_words_of_a_broken_run() {
+    insta::assert_snapshot!(text(&broken()));
+}
+
+#[test]
+fn the_words_of_three_clean_seeds() {
+    let runs = (1..=3).map(|seed| run(seed, 7500, &[])).collect();
+    insta::assert_snapshot!(text(&Report::new("Clean client", runs, Target::xruns(0))));
+}
+
+#[test]
+fn the_words_of_a_run_that_is_too_short() {
+    insta::assert_snapshot!(text(&Report::new("Short", vec![run(1, 2000, &[])], Target::audio())));
+}
+
+#[test]
+fn the_words_of_a_comparison() {
+    let every = |step: u64| (0..7500).filter(|p| p % step == 7).collect::<Vec<u64>>();
+    let mut stock = run(1, 7500, &every(60));
+    stock.conditions.kernel = Some("stock".into());
+    let mut rt = run(1, 7500, &[]);
+    rt.conditions.kernel = Some("PREEMPT_RT".into());
+    let (a, b) = (
+        Report::new("stock", vec![stock], Target::xruns(0)),
+        Report::new("rt", vec![rt], Target::xruns(0)),
+    );
+    let mut out = Vec::new();
+    Comparison::new("Stock against RT", &a, &b).write_text(&mut out).unwrap();
+    insta::assert_snapshot!(String::from_utf8(out).unwrap());
+
+    let emulated = Report::new(
+        "emulated",
+        vec![Run { source: Source::Emulation, ..run(1, 7500, &[]) }],
+        Target::xruns(0),
+    );
+    let conclusion = |a, b| Comparison::new("", a, b).conclusion;
+    assert!(conclusion(&a, &emulated).contains("not judged"));
+    assert!(conclusion(&b, &b).contains("do not tell"));
+    let one = Report::new("one", vec![run(1, 7500, &[5])], Target::xruns(0));
+    assert!(conclusion(&one, &b).contains("real for these seeds"));
+    let mut failed = Report::new("failed", vec![run(1, 7500, &[])], Target::xruns(0));
+    failed.control = Some(Control { title: String::new(), periods: 1, xruns: 1, held: false });
+    assert!(conclusion(&failed, &b).contains("control failed"));
+}
+
+#[test]
+fn a_control_that_failed_takes_the_verdict_away() {
+    let mut report = Report::new("Clean", vec![run(1, 7500, &[])], Target::xruns(0));
+    assert!(report.is_held());
+    let title = "idle".to_owned();
+    report.control = Some(Control { title, periods: 7500, xruns: 2, held: false });
+    assert!(!report.is_held());
+    assert!(text(&report).starts_with("Clean: the control failed: not trustworthy here"));
+    assert!(html(&report).contains("the control failed"));
+}
+
+#[test]
+fn the_json_has_what_a_program_needs() {
+    let mut out = Vec::new();
+    broken().write_json(&mut out).unwrap();
+    let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(value["schema"], REPORT_SCHEMA);
+    assert_eq!(value["judgement"]["verdict"], "broken");
+    assert_eq!((&value["held"], &value["source"]), (&false.into(), &"virtual time".into()));
+    assert_eq!(value["findings"][0]["cause"], "lock-held");
+    assert_eq!(value["distributions"][0]["max_ns"], 41_730);
+    // 7,497 samples carry 99.9 % and not 99.99 %.
+    assert_eq!(value["distributions"][0]["quantiles"].as_array().map(Vec::len), Some(4));
+}
+
+/// Elements are closed in the order in which they were opened; enough for documents written by hand.
+fn is_well_formed(xml: &str) -> bool {
+    let mut open = Vec::new();
+    for tag in xml.split('<').skip(1) {
+        let Some((tag, _)) = tag.split_once('>') else { return false };
+        let name = tag.split([' ', '/']).find(|part| !part.is_empty()).unwrap_or_default();
+        match (tag.starts_with('/'), tag.ends_with('/')) {
+            (true, _) if open.pop() != Some(name) => return false,
+            (false, false) => open.push(name),
+            _ => {}
+        }
+    }
+    open.is_empty()
+}
+
+#[test]
+fn pictures_are_well_formed_and_say_where_they_come_from() {
+    for report in [broken(), Report::new("a", vec![with_wakeups(500, 90_000)], Target::audio())] {
+        let charts = report.charts();
+        let names: Vec<&str> = charts.iter().map(|chart| chart.name.as_str()).collect();
+        assert_eq!(names.len(), 3, "{names:?}");
+        for chart in &charts {
+            assert!(is_well_formed(&chart.svg), "{}", chart.svg);
+            assert!(chart.svg.contains("virtual time"), "{}", chart.name);
+            assert!(!chart.svg.contains("NaN") && !chart.svg.contains("inf"), "{}", chart.svg);
+        }
+    }
+}
+
+#[test]
+fn every_output_says_virtual_time_and_what_it_does_not_model() {
+    let report = broken();
+    let mut json = Vec::new();
+    report.write_json(&mut json).unwrap();
+    for output in [text(&report), html(&report), String::from_utf8(json).unwrap()] {
+        assert!(output.contains("virtual time"), "{output}");
+        assert!(output.contains("not model caches"), "{output}");
+    }
+}
+
+#[test]
+fn under_emulation_every_output_says_that_nothing_is_judged() {
+    let emulated = Run { source: Source::Emulation, ..run(1, 7500, &[1, 2, 3]) };
+    let report = Report::new("Emulated", vec![emulated], Target::audio());
+    let mut json = Vec::new();
+    report.write_json(&mut json).unwrap();
+    for output in [text(&report), html(&report), String::from_utf8(json).unwrap()] {
+        assert!(output.contains("mulated: not judged"), "{output}");
+        assert!(!output.contains("BROKEN") && !output.contains("\"broken\""), "{output}");
+    }
+}
+
+#[test]
+fn the_page_fetches_nothing_and_escapes_what_it_is_given() {
+    let page = html(&broken());
+    assert!(page.contains("Fault &lt;lock&gt;") && !page.contains("<lock>"));
+    for fetching in ["http:", "https:", "src=", "href=", "url(", "@import", "fetch("] {
+        assert!(!page.contains(fetching), "{fetching}");
+    }
+    assert!(page.contains("prefers-color-scheme: dark"));
+}
+
+/// Reports without anything in them are still reports.
+#[test]
+fn nothing_at_all_is_no_panic() {
+    let empty = Report::new("Nothing", Vec::new(), Target::audio());
+    assert!(html(&empty).contains("not judged"));
+    let mut blind = run(1, 0, &[]);
+    blind.counters.clear();
+    blind.histograms = vec![crate::NamedHistogram {
+        name: "callback".into(),
+        title: "Callback".into(),
+        histogram: Histogram::new(),
+    }];
+    let report = Report::new("Blind", vec![blind], Target::audio());
+    assert!(text(&report).contains("not enough samples"));
+    assert!(report.charts().iter().all(|chart| is_well_formed(&chart.svg)));
+    assert!(!html(&report).contains("NaN"));
+}
