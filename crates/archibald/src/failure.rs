@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use archibald_machine::MachineFileError;
+use archibald_machine::FileError;
 use archibald_vm::instance::InstanceError;
 
 /// The meaning of an exit status.
@@ -65,8 +65,8 @@ impl Failure {
     }
 }
 
-impl From<MachineFileError> for Failure {
-    fn from(error: MachineFileError) -> Self {
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Self {
         let reports = error.problems().iter().cloned().map(Into::into).collect();
         Self { reports, ..Self::new(Exit::Use, error) }
     }

@@ -53,7 +53,7 @@ pub enum GuestError {
         reason: String,
     },
     /// The settings hold secrets, and half of the rows are read as root.
-    #[error("a check needs root: run `sudo archibald-guest check`")]
+    #[error("this needs root: run it as `sudo archibald-guest`")]
     NotRoot,
     /// /proc cannot be read.
     #[error("{0}: mount /proc")]

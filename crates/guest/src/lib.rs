@@ -10,6 +10,7 @@ pub mod check;
 pub mod commands;
 mod error;
 pub mod graph;
+pub mod lab;
 pub mod listening;
 mod root;
 pub mod run;
@@ -18,6 +19,7 @@ pub mod store;
 pub mod template;
 pub mod threads;
 pub mod tone;
+pub mod trace;
 
 pub use error::GuestError;
 pub use root::Root;

@@ -2,7 +2,7 @@
 //! uncompressed for PVH, the distribution's initrd and the project's own. How the guest is started
 //! is the `vm` crate's business.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -15,6 +15,7 @@ use crate::child::command;
 use crate::cpio::Archive;
 use crate::error::During;
 use crate::ext4::Disk;
+use crate::guest_files::{Kind, Overlay};
 use crate::{BuildError, Tools};
 
 /// A kernel note with the 32-bit entry point that QEMU's `-kernel` jumps to when it is given an ELF
@@ -44,7 +45,7 @@ pub(crate) fn extract_kernel(
 }
 
 /// Writes the ELF kernel inside a bzImage, if it has one that starts by PVH; leaves nothing if not.
-fn uncompress(
+pub(crate) fn uncompress(
     tools: &Tools,
     vmlinuz: &Path,
     vmlinux: &Path,
@@ -135,14 +136,98 @@ fn starts_by_pvh(kernel: &[u8]) -> bool {
     search().unwrap_or(false)
 }
 
+/// What an initrd of the project holds beside busybox.
+#[derive(Debug)]
+pub(crate) struct Contents<'a> {
+    /// `/init`.
+    pub(crate) init: &'a [u8],
+    /// Kernel modules by name.
+    pub(crate) modules: &'a [String],
+    /// Further files.
+    pub(crate) files: &'a Overlay,
+}
+
+/// Where kernel modules come from.
+#[derive(Clone, Copy)]
+pub(crate) enum ModuleSource<'a> {
+    /// The file system with the kernel of this release.
+    Disk(Disk<'a>, &'a str),
+    /// A directory that stands for `/`, with the kernel of this release.
+    Tree(&'a Tools, &'a Path, &'a str),
+}
+
+impl ModuleSource<'_> {
+    fn dir(&self) -> String {
+        let (Self::Disk(_, release) | Self::Tree(_, _, release)) = self;
+        format!("/usr/lib/modules/{release}")
+    }
+
+    fn tools(&self) -> &Tools {
+        let (Self::Disk(Disk { tools, .. }, _) | Self::Tree(tools, ..)) = self;
+        tools
+    }
+
+    fn read(&self, path: &str, work: &Path) -> Result<Option<Vec<u8>>, BuildError> {
+        match self {
+            Self::Disk(disk, _) => disk.read(path, work),
+            Self::Tree(_, root, _) => {
+                let path = root.join(path.trim_start_matches('/'));
+                match fs::read(&path) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                    content => content.during("read", &path).map(Some),
+                }
+            }
+        }
+    }
+
+    /// A text file of the modules' directory.
+    fn text(&self, name: &str, work: &Path) -> Result<String, BuildError> {
+        let path = format!("{}/{name}", self.dir());
+        let content = self.read(&path, work)?;
+        let reason = || BuildError::Initrd { reason: format!("there is no {path}") };
+        Ok(String::from_utf8_lossy(&content.ok_or_else(reason)?).into_owned())
+    }
+
+    /// What `wanted` need, in the form of modules.dep. An installation writes that file; of a package
+    /// that was only unpacked, the modules themselves are asked.
+    fn dependencies(&self, wanted: &[String], work: &Path) -> Result<String, BuildError> {
+        let Self::Tree(tools, root, _) = self else { return self.text("modules.dep", work) };
+        let top = root.join(self.dir().trim_start_matches('/'));
+        let mut known = BTreeMap::new();
+        find_modules(&top, Path::new("kernel"), &mut known)?;
+        let mut text = String::new();
+        for module in wanted {
+            let name = module.replace('-', "_");
+            let Some(path) = known.get(&name) else { continue };
+            let mut order = Vec::new();
+            needs_of(tools, &top, &known, &name, &mut order, work)?;
+            order.pop();
+            let needs: Vec<&str> =
+                order.iter().rev().filter_map(|name| known.get(name)).map(String::as_str).collect();
+            text += &format!("{path}: {}\n", needs.join(" "));
+        }
+        Ok(text)
+    }
+
+    /// Copies files out of it, each to the path that stands beside it.
+    fn copy_out(&self, files: &[(String, PathBuf)], work: &Path) -> Result<(), BuildError> {
+        match self {
+            Self::Disk(disk, _) => disk.copy_out(files, work),
+            Self::Tree(_, root, _) => files.iter().try_for_each(|(from, to)| {
+                let from = root.join(from.trim_start_matches('/'));
+                fs::copy(&from, to).during("copy", &from).map(drop)
+            }),
+        }
+    }
+}
+
 /// Writes the project's own initrd: `init` as `/init`, busybox, and in `/modules` the kernel modules
 /// with a file `load` that lists them in the order in which they go in. Not compressed, since
 /// unpacking is slower than reading where the processor is emulated.
 pub(crate) fn write_initrd(
     disk: Disk<'_>,
-    release: Option<&str>,
-    init: &[u8],
-    modules: &[String],
+    kernel: Option<ModuleSource<'_>>,
+    contents: &Contents<'_>,
     to: &Path,
     work: &Path,
 ) -> Result<(), BuildError> {
@@ -160,47 +245,55 @@ pub(crate) fn write_initrd(
     archive.character_device("dev/console", 0o600, 5, 1);
     archive.character_device("dev/null", 0o666, 1, 3);
     archive.file("bin/busybox", 0o755, &busybox);
-    archive.file("init", 0o755, init);
+    archive.file("init", 0o755, contents.init);
     let mut load = String::new();
-    if !modules.is_empty() {
-        let release = release.ok_or_else(|| missing("kernel (linux-image-rt-amd64)"))?;
-        for (name, content) in read_modules(disk, release, modules, work)? {
+    if !contents.modules.is_empty() {
+        let kernel = kernel.ok_or_else(|| missing("kernel (linux-image-rt-amd64)"))?;
+        for (name, content) in read_modules(kernel, contents.modules, work)? {
             archive.file(&format!("modules/{name}"), 0o644, &content);
             load += &format!("{name}\n");
         }
     }
     archive.file("modules/load", 0o644, load.as_bytes());
+    let mut made: BTreeSet<&str> = BTreeSet::new();
+    for entry in &contents.files.entries {
+        let path = entry.path.trim_start_matches('/');
+        for (at, _) in path.match_indices('/') {
+            if let Some(parent) = path.get(..at).filter(|parent| made.insert(parent)) {
+                archive.directory(parent, 0o755);
+            }
+        }
+        match &entry.kind {
+            Kind::File(bytes) => archive.file(path, entry.mode, bytes),
+            Kind::Directory => archive.directory(path, entry.mode),
+            Kind::Symlink(target) => archive.symlink(path, target),
+        }
+    }
     fs::write(to, archive.finish()).during("write", to)
 }
 
 /// The modules and what they depend on, uncompressed, in the order in which they must be loaded.
 fn read_modules(
-    disk: Disk<'_>,
-    release: &str,
+    kernel: ModuleSource<'_>,
     wanted: &[String],
     work: &Path,
 ) -> Result<Vec<(String, Vec<u8>)>, BuildError> {
-    let dir = format!("/usr/lib/modules/{release}");
-    let text = |name: &str| -> Result<String, BuildError> {
-        let content = disk.read(&format!("{dir}/{name}"), work)?;
-        let content = content.ok_or_else(|| BuildError::Initrd {
-            reason: format!("the image has no {dir}/{name}"),
-        })?;
-        Ok(String::from_utf8_lossy(&content).into_owned())
-    };
-    let paths = load_order(&text("modules.dep")?, &text("modules.builtin")?, wanted)
-        .map_err(|reason| BuildError::Initrd { reason })?;
+    let dir = kernel.dir();
+    let (dep, builtin) =
+        (kernel.dependencies(wanted, work)?, kernel.text("modules.builtin", work)?);
+    let paths =
+        load_order(&dep, &builtin, wanted).map_err(|reason| BuildError::Initrd { reason })?;
     let dumped = work.join("modules");
     fs::create_dir(&dumped).during("create", &dumped)?;
     let files: Vec<(String, PathBuf)> =
         paths.iter().map(|path| (format!("{dir}/{path}"), dumped.join(file_name(path)))).collect();
-    disk.copy_out(&files, work)?;
+    kernel.copy_out(&files, work)?;
     let mut modules = Vec::new();
     for (_, file) in &files {
         let mut content = fs::read(file).during("read", file)?;
         if let Some(program) = decompressor(&content) {
             let plain = file.with_extension("plain");
-            decompress(disk.tools, program, file, &plain)?;
+            decompress(kernel.tools(), program, file, &plain)?;
             content = fs::read(&plain).during("read", &plain)?;
         }
         let name = module_name(&file.to_string_lossy());
@@ -208,6 +301,65 @@ fn read_modules(
     }
     fs::remove_dir_all(&dumped).during("remove", &dumped)?;
     Ok(modules)
+}
+
+/// The modules below a directory by name, each with its path below `top`.
+fn find_modules(
+    top: &Path,
+    inside: &Path,
+    known: &mut BTreeMap<String, String>,
+) -> Result<(), BuildError> {
+    let dir = top.join(inside);
+    for entry in fs::read_dir(&dir).during("read", &dir)? {
+        let entry = entry.during("read", &dir)?;
+        let path = inside.join(entry.file_name());
+        let text = path.to_string_lossy().into_owned();
+        if entry.file_type().during("read", &dir)?.is_dir() {
+            find_modules(top, &path, known)?;
+        } else if file_name(&text).contains(".ko") {
+            known.insert(module_name(&text), text);
+        }
+    }
+    Ok(())
+}
+
+/// Puts a module behind all that it needs, by its own `depends=` (modinfo(8)).
+fn needs_of(
+    tools: &Tools,
+    top: &Path,
+    known: &BTreeMap<String, String>,
+    name: &str,
+    order: &mut Vec<String>,
+    work: &Path,
+) -> Result<(), BuildError> {
+    if order.iter().any(|there| there == name) {
+        return Ok(());
+    }
+    if let Some(path) = known.get(name) {
+        let file = top.join(path);
+        let mut content = fs::read(&file).during("read", &file)?;
+        if let Some(program) = decompressor(&content) {
+            let plain = work.join("plain");
+            decompress(tools, program, &file, &plain)?;
+            content = fs::read(&plain).during("read", &plain)?;
+        }
+        for need in depends(&content) {
+            needs_of(tools, top, known, &need, order, work)?;
+        }
+    }
+    order.push(name.to_owned());
+    Ok(())
+}
+
+/// The names after `depends=` among a module's strings.
+fn depends(module: &[u8]) -> Vec<String> {
+    let Some(line) =
+        module.split(|byte| *byte == 0).find_map(|text| text.strip_prefix(b"depends="))
+    else {
+        return Vec::new();
+    };
+    let names = String::from_utf8_lossy(line).into_owned();
+    names.split(',').filter(|name| !name.is_empty()).map(|name| name.replace('-', "_")).collect()
 }
 
 fn file_name(path: &str) -> &str {
@@ -319,6 +471,13 @@ mod tests {
                        kernel/fs/jbd2/jbd2.ko.xz:\n\
                        kernel/lib/crc16.ko.xz:\n\
                        kernel/drivers/block/virtio_blk.ko.xz:\n";
+
+    #[test]
+    fn a_module_tells_itself_what_it_needs() {
+        let module = b"\x7fELF\0license=GPL\0depends=nd-btt,libnvdimm\0name=nd_pmem\0";
+        assert_eq!(depends(module), ["nd_btt", "libnvdimm"]);
+        assert!(depends(b"license=GPL\0depends=\0").is_empty());
+    }
 
     #[test]
     fn dependencies_go_first_and_each_once() {

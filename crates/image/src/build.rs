@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::boot::{Contents, ModuleSource};
 use crate::cache::Guard;
 use crate::child::{Isolation, remove_tree};
 use crate::debian::{Downloads, Installer};
@@ -263,10 +264,11 @@ impl<'a> Build<'a> {
 
         if let (Some(initrd), Some(init)) = (&self.request.initrd, &self.init) {
             progress.stage(Stage::Boot);
-            let kernel = base.kernel.as_deref();
-            let to = partial.join("initrd");
             let disk = Disk { tools, path: &base_disk };
-            boot::write_initrd(disk, kernel, init, &initrd.modules, &to, &work)?;
+            let kernel = base.kernel.as_deref().map(|kernel| ModuleSource::Disk(disk, kernel));
+            let files = Overlay::default();
+            let contents = Contents { init, modules: &initrd.modules, files: &files };
+            boot::write_initrd(disk, kernel, &contents, &partial.join("initrd"), &work)?;
         }
         let manifest = Manifest {
             id: self.image_id(&base.base),

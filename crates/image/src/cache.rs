@@ -3,19 +3,14 @@
 //! `seal`.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
-
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 
 use crate::build::{BASE_DISK, IMAGE_DISK};
 use crate::error::During;
 use crate::seal::{self, Unsound};
-use crate::{BuildError, Cancel, Image, Manifest, Progress, Quiet, Stage, Tools};
+use crate::{BuildError, Cancel, FileLock, Image, Manifest, Progress, Quiet, Stage, Tools};
 
 /// An image cache: `debs/`, `base/<key>/`, `images/<id>/`, and `recipes/<key>`, which names the base
 /// that a recipe gave last.
@@ -110,7 +105,7 @@ pub enum RemoveError {
 
 /// The right to change the cache; it ends with the value, also when the process is killed.
 pub(crate) struct Guard {
-    _lock: File,
+    _lock: FileLock,
 }
 
 impl Cache {
@@ -272,40 +267,20 @@ impl Cache {
         cancel: &Cancel,
     ) -> Result<Guard, BuildError> {
         let path = self.root.join("lock");
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .during("lock", &path)?;
-        let mut told = false;
-        loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => break,
-                Err(Errno::WOULDBLOCK) => {}
-                other => other.during("lock", &path)?,
-            }
-            let holder = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
-            if contention == Contention::Fail {
-                return Err(BuildError::Busy { cache: self.root.clone(), pid: holder });
-            }
-            if cancel.is_cancelled() {
-                return Err(BuildError::Cancelled);
-            }
-            if !told {
-                progress.stage(Stage::Waiting);
-                if let Some(pid) = holder {
-                    progress.detail(&format!("process {pid}"));
-                }
-                told = true;
-            }
-            thread::sleep(Duration::from_millis(100));
+        if contention == Contention::Fail {
+            return match FileLock::try_take(&path).during("lock", &path)? {
+                Ok(lock) => Ok(Guard { _lock: lock }),
+                Err(pid) => Err(BuildError::Busy { cache: self.root.clone(), pid }),
+            };
         }
-        // Only told to those who wait; the lock itself is the kernel's.
-        file.set_len(0).during("write", &path)?;
-        writeln!(file, "{}", std::process::id()).during("write", &path)?;
-        Ok(Guard { _lock: file })
+        let waiting = |holder: Option<u32>| {
+            progress.stage(Stage::Waiting);
+            if let Some(pid) = holder {
+                progress.detail(&format!("process {pid}"));
+            }
+        };
+        let lock = FileLock::take(&path, cancel, waiting).during("lock", &path)?;
+        Ok(Guard { _lock: lock.ok_or(BuildError::Cancelled)? })
     }
 
     pub(crate) fn debs(&self) -> PathBuf {

@@ -11,6 +11,7 @@ pub(crate) struct Archive {
 
 const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
+const SYMLINK: u32 = 0o120_000;
 const CHARACTER: u32 = 0o020_000;
 
 impl Archive {
@@ -20,6 +21,10 @@ impl Archive {
 
     pub(crate) fn file(&mut self, name: &str, mode: u32, content: &[u8]) {
         self.entry(name, REGULAR | mode, 1, (0, 0), content);
+    }
+
+    pub(crate) fn symlink(&mut self, name: &str, target: &str) {
+        self.entry(name, SYMLINK | 0o777, 1, (0, 0), target.as_bytes());
     }
 
     pub(crate) fn character_device(&mut self, name: &str, mode: u32, major: u32, minor: u32) {

@@ -15,16 +15,19 @@ const CHUNK: usize = 1 << 20;
 
 /// A key over several values. Each goes in with its length, so that moving a letter from one value
 /// to the next gives another key.
-pub(crate) struct Key(Sha256);
+#[derive(Clone)]
+pub struct Key(Sha256);
 
 impl Key {
-    pub(crate) fn new(purpose: &str) -> Self {
+    /// An empty key; keys for two purposes never agree.
+    pub fn new(purpose: &str) -> Self {
         let mut key = Self(Sha256::new());
         key.add(purpose);
         key
     }
 
-    pub(crate) fn add(&mut self, value: impl AsRef<[u8]>) -> &mut Self {
+    /// Adds a value.
+    pub fn add(&mut self, value: impl AsRef<[u8]>) -> &mut Self {
         let value = value.as_ref();
         self.0.update((value.len() as u64).to_le_bytes());
         self.0.update(value);
@@ -36,7 +39,8 @@ impl Key {
     }
 
     /// 128 bits in hex: plenty to tell images apart, and a path one can still read.
-    pub(crate) fn name(&self) -> String {
+    #[must_use]
+    pub fn name(&self) -> String {
         self.bytes().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 }

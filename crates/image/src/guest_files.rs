@@ -109,7 +109,7 @@ impl GuestFile {
 
 /// Guest files with their content read: what is hashed is what is written, even if a file changes
 /// in between. In order of path, so that directories come before what is in them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Overlay {
     pub(crate) entries: Vec<Entry>,
 }

@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::build::IMAGE_DISK;
+use crate::boot::{self, Contents, ModuleSource};
+use crate::build::{BASE_DISK, IMAGE_DISK};
 use crate::error::During;
 use crate::ext4::Disk;
-use crate::{BuildError, Cancel, ExportError, Format, Manifest, Tools, export};
+use crate::guest_files::Overlay;
+use crate::{BuildError, Cancel, ExportError, Format, GuestFile, Manifest, Tools, export};
 
 /// An image that was found whole. Its files are read-only by agreement: a machine puts its own
 /// copy-on-write layer over them.
@@ -51,6 +53,12 @@ impl Image {
         self.dir.join(IMAGE_DISK)
     }
 
+    /// The file system of the base, raw: the packages without the project's files.
+    pub fn base_disk(&self) -> PathBuf {
+        let root = self.dir.parent().and_then(Path::parent).unwrap_or(&self.dir);
+        root.join("base").join(&self.manifest.base).join(BASE_DISK)
+    }
+
     /// The uncompressed kernel for direct boot by PVH; `None` if this kernel cannot.
     pub fn vmlinux(&self) -> Option<PathBuf> {
         self.artifact("vmlinux")
@@ -73,6 +81,27 @@ impl Image {
 
     fn artifact(&self, name: &str) -> Option<PathBuf> {
         self.manifest.artifacts.contains_key(name).then(|| self.dir.join(name))
+    }
+
+    /// Writes to `to` an initrd of its own kind for this image's kernel: the script or program
+    /// `init` as `/init`, busybox, the kernel modules `modules` with what they need, and `files`.
+    /// `work` is a directory for files in between.
+    pub fn write_initrd(
+        &self,
+        tools: &Tools,
+        init: &[u8],
+        modules: &[String],
+        files: &[GuestFile],
+        to: &Path,
+        work: &Path,
+    ) -> Result<(), BuildError> {
+        fs::create_dir_all(work).during("create", work)?;
+        let path = self.base_disk();
+        let disk = Disk { tools, path: &path };
+        let kernel = self.manifest.kernel.as_deref();
+        let kernel = kernel.map(|release| ModuleSource::Disk(disk, release));
+        let files = &Overlay::load(files)?;
+        boot::write_initrd(disk, kernel, &Contents { init, modules, files }, to, work)
     }
 
     /// What is in the image although a generic one must not have it: host keys, authorized keys,

@@ -4,14 +4,14 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::str::FromStr;
 
-use miette::NamedSource;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::units::{Bytes, CpuSet, Forward, Frames, Hertz, Network4, NotA, RtPriority};
+use crate::reader::{Number, Reader, Text};
+use crate::units::{Bytes, CpuSet, Forward, Network4, NotA, RtPriority};
 use crate::{
-    Audio, AudioServer, Devices, Image, Machine, MachineFileError, Network, NetworkMode, Os,
-    Problem, Realtime, StreamDb, User,
+    Audio, AudioServer, Devices, FileError, Image, Machine, Network, NetworkMode, Os, Realtime,
+    StreamDb, User,
 };
 
 /// The commented default, as `archibald init` writes it.
@@ -23,9 +23,6 @@ pub struct HostLimits {
     /// The host's online CPUs; absent: dedicated CPUs are taken as they stand.
     pub cpus: Option<CpuSet>,
 }
-
-type Text = Spanned<String>;
-type Number = Spanned<i64>;
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -112,15 +109,12 @@ struct StreamDbTable {
     port: Option<Number>,
 }
 
-/// Collects problems, so that one reading of the file tells them all.
-struct Reader<'a> {
-    source: NamedSource<String>,
+/// Reads one machine file against one host.
+struct Reading<'a> {
+    reader: Reader,
     host: &'a HostLimits,
-    problems: Vec<Problem>,
 }
 
-/// The sample rates that sound hardware and both audio servers know.
-const RATES: [i64; 9] = [16000, 22050, 32000, 44100, 48000, 88200, 96000, 176_400, 192_000];
 /// The password that stands in the default file, and therefore is no secret.
 const PUBLISHED_PASSWORD: &str = "archibaldos";
 
@@ -131,165 +125,31 @@ impl Machine {
     /// checked against `host`.
     ///
     /// # Errors
-    /// [`MachineFileError`] with every problem found: unknown keys, wrong types, impossible values.
+    /// [`FileError`] with every problem found: unknown keys, wrong types, impossible values.
     /// A file that is not TOML, or has an unknown key, yields that one problem.
-    pub fn parse(name: &str, text: &str, host: &HostLimits) -> Result<Self, MachineFileError> {
-        let source = NamedSource::new(name, text.to_owned()).with_language("toml");
-        let file: File = toml::from_str(text).map_err(|error| {
-            MachineFileError::new(name, vec![syntax_problem(&source, text, &error)])
-        })?;
-        let mut reader = Reader { source, host, problems: Vec::new() };
-        let machine = reader.machine(file);
-        match machine {
-            Some(machine) if reader.problems.is_empty() => Ok(machine),
-            _ => Err(MachineFileError::new(name, reader.problems)),
+    pub fn parse(name: &str, text: &str, host: &HostLimits) -> Result<Self, FileError> {
+        let reader = Reader::new("a machine", "archibald init", name, text);
+        let file: File = reader.toml()?;
+        let mut reading = Reading { reader, host };
+        match reading.machine(file) {
+            Some(machine) => reading.reader.finish(machine),
+            None => Err(reading.reader.error()),
         }
     }
 }
 
-/// Turns the TOML reader's own error into ours, with a remedy that fits.
-fn syntax_problem(source: &NamedSource<String>, text: &str, error: &toml::de::Error) -> Problem {
-    let span = error.span().unwrap_or(0..text.len().min(1));
-    let message = error.message().to_owned();
-    if let Some((what, known)) = message.split_once(", expected one of ") {
-        let known: Vec<&str> = known.split(", ").map(|key| key.trim_matches('`')).collect();
-        let unknown = text.get(span.clone()).unwrap_or_default();
-        let remedy = nearest(unknown, &known).map_or_else(
-            || {
-                "Remove the key; `archibald init` writes a file with every key and its meaning."
-                    .to_owned()
-            },
-            |key| format!("Write `{key}`, or remove the key."),
-        );
-        return Problem::new(
-            source.clone(),
-            span,
-            what.replace("field", "key"),
-            format!("one of {}", known.join(", ")),
-            remedy,
-        );
-    }
-    let (message, expected) = match message.split_once(", expected ") {
-        // The TOML reader names Rust's types.
-        Some((what, "i64")) => (what.to_owned(), "a whole number".to_owned()),
-        Some((what, expected)) => (what.to_owned(), expected.to_owned()),
-        None => (message, "TOML".to_owned()),
-    };
-    let remedy = "See the commented file that `archibald init` writes.".to_owned();
-    Problem::new(source.clone(), span, message, expected, remedy)
-}
-
-/// The known key that a typist most likely meant: at most two edits away.
-fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
-    known
-        .iter()
-        .map(|key| (edits(unknown, key), *key))
-        .filter(|(distance, _)| *distance <= 2)
-        .min()
-        .map(|(_, key)| key)
-}
-
-/// Levenshtein distance between two short words.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut next = vec![i + 1];
-        for ((to, above), diagonal) in b.iter().zip(row.iter().skip(1)).zip(&row) {
-            let left = next.last().copied().unwrap_or(usize::MAX);
-            next.push((diagonal + usize::from(from != *to)).min(above + 1).min(left + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
-}
-
-impl Reader<'_> {
-    fn problem(
-        &mut self,
-        span: Range<usize>,
-        message: impl Into<String>,
-        expected: impl Into<String>,
-        remedy: impl Into<String>,
-    ) {
-        self.problems.push(Problem::new(
-            self.source.clone(),
-            span,
-            message.into(),
-            expected.into(),
-            remedy.into(),
-        ));
-    }
-
-    /// A value written as text, or `default` when the key is left out or wrong.
-    fn text<T: FromStr<Err = NotA>>(&mut self, key: &str, value: Option<&Text>, default: T) -> T {
-        let Some(value) = value else { return default };
-        match value.get_ref().parse() {
-            Ok(parsed) => parsed,
-            Err(NotA { expected }) => {
-                let message = format!("{key} = \"{}\" cannot be read", value.get_ref());
-                self.problem(value.span(), message, expected, format!("Write {expected}."));
-                default
-            }
-        }
-    }
-
-    /// A whole number within bounds, or `default` when the key is left out or wrong.
-    fn number<T: TryFrom<i64> + Copy>(
-        &mut self,
-        key: &str,
-        value: Option<&Number>,
-        bounds: std::ops::RangeInclusive<i64>,
-        default: T,
-    ) -> T {
-        let Some(value) = value else { return default };
-        let number = *value.get_ref();
-        match T::try_from(number) {
-            Ok(parsed) if bounds.contains(&number) => parsed,
-            _ => {
-                let expected =
-                    format!("a whole number from {} to {}", bounds.start(), bounds.end());
-                self.problem(
-                    value.span(),
-                    format!("{key} = {number} is out of bounds"),
-                    &expected,
-                    format!("Write {expected}."),
-                );
-                default
-            }
-        }
-    }
-
-    /// One of a few words, or `default` when the key is left out or wrong.
-    fn word<T: Copy>(
-        &mut self,
-        key: &str,
-        value: Option<&Text>,
-        words: &[(&str, T)],
-        default: T,
-    ) -> T {
-        let Some(value) = value else { return default };
-        if let Some((_, found)) = words.iter().find(|(word, _)| word == value.get_ref()) {
-            return *found;
-        }
-        let known: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
-        let expected = known.join(" or ");
-        let message = format!("{key} = \"{}\" is not known", value.get_ref());
-        self.problem(value.span(), message, &expected, format!("Write {expected}."));
-        default
-    }
-
+impl Reading<'_> {
     fn machine(&mut self, file: File) -> Option<Machine> {
         let name = self.name(file.name.as_ref());
         if let Some(arch) = file.machine.arch.as_ref().filter(|arch| arch.get_ref() != "x86_64") {
-            self.problem(
+            self.reader.problem(
                 arch.span(),
                 format!("arch = \"{}\" has no machine here", arch.get_ref()),
                 "\"x86_64\"",
                 "On arm64 use a native PREEMPT_RT kernel; an x86_64 machine also runs there, emulated.",
             );
         }
-        let vcpus = self.number("vcpus", file.machine.vcpus.as_ref(), 1..=64, 2);
+        let vcpus = self.reader.number("vcpus", file.machine.vcpus.as_ref(), 1..=64, 2);
         let memory = self.size(
             "memory",
             file.machine.memory.as_ref(),
@@ -323,7 +183,7 @@ impl Reader<'_> {
             users: users.into_iter().map(|(user, _)| user).collect(),
             streamdb: StreamDb {
                 enable: file.streamdb.enable.unwrap_or(true),
-                port: self.number("port", file.streamdb.port.as_ref(), 1..=65535, 8080),
+                port: self.reader.number("port", file.streamdb.port.as_ref(), 1..=65535, 8080),
             },
         })
     }
@@ -334,7 +194,7 @@ impl Reader<'_> {
         if !is_name(name) || name.len() > 63 || name.contains('_') {
             let expected =
                 "a host name: lower-case letters, digits and dashes, a letter first, at most 63";
-            self.problem(
+            self.reader.problem(
                 value.span(),
                 format!("name = \"{name}\" cannot be a host name"),
                 expected,
@@ -348,7 +208,7 @@ impl Reader<'_> {
         let value = value?;
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.,+=".contains(c);
         if value.get_ref().is_empty() || !value.get_ref().chars().all(plain) {
-            self.problem(
+            self.reader.problem(
                 value.span(),
                 format!("cpu = \"{}\" is no processor model", value.get_ref()),
                 "a model of `qemu-system-x86_64 -cpu help` and its flags",
@@ -359,9 +219,9 @@ impl Reader<'_> {
     }
 
     fn size(&mut self, key: &str, value: Option<&Text>, least: Bytes, default: Bytes) -> Bytes {
-        let size = self.text(key, value, default);
+        let size = self.reader.text(key, value, default);
         if let Some(value) = value.filter(|_| size < least) {
-            self.problem(
+            self.reader.problem(
                 value.span(),
                 format!("{key} = \"{size}\" is too small"),
                 format!("at least {least}"),
@@ -372,7 +232,7 @@ impl Reader<'_> {
     }
 
     fn image(&mut self, table: ImageTable) -> Image {
-        let os = self.word(
+        let os = self.reader.word(
             "os",
             table.os.as_ref(),
             &[("debian", Os::Debian), ("nixos", Os::NixOs)],
@@ -384,7 +244,7 @@ impl Reader<'_> {
                 || !package.get_ref().chars().all(plain)
                 || package.get_ref().starts_with('-')
             {
-                self.problem(
+                self.reader.problem(
                     package.span(),
                     format!("\"{}\" is no package name", package.get_ref()),
                     "letters, digits and + - . _",
@@ -402,10 +262,10 @@ impl Reader<'_> {
     /// Absent only when no CPU would be left for the housekeeping, which is told as a problem.
     fn realtime(&mut self, table: &RealtimeTable, vcpus: u32) -> Option<Realtime> {
         let default_isolated = if vcpus > 1 { (1..vcpus).collect() } else { CpuSet::default() };
-        let isolated = self.text("isolated", table.isolated.as_ref(), default_isolated);
+        let isolated = self.reader.text("isolated", table.isolated.as_ref(), default_isolated);
         if let Some(value) = &table.isolated {
             if let Some(beyond) = isolated.iter().find(|cpu| *cpu >= vcpus) {
-                self.problem(
+                self.reader.problem(
                     value.span(),
                     format!("guest CPU {beyond} is beyond the machine's {vcpus}"),
                     format!("CPUs from 0 to {}", vcpus - 1),
@@ -415,7 +275,7 @@ impl Reader<'_> {
                     ),
                 );
             } else if isolated.len() == vcpus as usize {
-                self.problem(
+                self.reader.problem(
                     value.span(),
                     "every guest CPU is isolated",
                     "at least one CPU left for interrupts and services",
@@ -423,16 +283,17 @@ impl Reader<'_> {
                 );
             }
         }
-        let host_cpus = self.text("host-cpus", table.host_cpus.as_ref(), CpuSet::default());
+        let host_cpus = self.reader.text("host-cpus", table.host_cpus.as_ref(), CpuSet::default());
         if let Some(value) = &table.host_cpus {
             self.host_cpus(value.span(), &host_cpus, vcpus);
         }
         let audio_priority =
-            self.number("audio-priority", table.audio_priority.as_ref(), 1..=97, 88u8);
-        let irq_priority = self.number("irq-priority", table.irq_priority.as_ref(), 1..=97, 90u8);
+            self.reader.number("audio-priority", table.audio_priority.as_ref(), 1..=97, 88u8);
+        let irq_priority =
+            self.reader.number("irq-priority", table.irq_priority.as_ref(), 1..=97, 90u8);
         if let Some(value) = table.audio_priority.as_ref().or(table.irq_priority.as_ref()) {
             if audio_priority >= irq_priority {
-                self.problem(
+                self.reader.problem(
                     value.span(),
                     format!("the graph (priority {audio_priority}) would hold up the sound card's interrupts (priority {irq_priority})"),
                     "audio-priority below irq-priority",
@@ -459,7 +320,7 @@ impl Reader<'_> {
                     format!("CPUs out of {online}, which are online here"),
                     format!("Leave out {lacking}; `lscpu -e` lists the host's CPUs."),
                 );
-                return self.problem(
+                return self.reader.problem(
                     span,
                     format!("the host has no CPU {lacking}"),
                     expected,
@@ -467,7 +328,7 @@ impl Reader<'_> {
                 );
             }
             if online.without(dedicated).is_empty() {
-                return self.problem(
+                return self.reader.problem(
                     span,
                     "no CPU would be left for the host",
                     format!("at least one CPU of {online} left out"),
@@ -476,7 +337,7 @@ impl Reader<'_> {
             }
         }
         if dedicated.len() != vcpus as usize {
-            self.problem(
+            self.reader.problem(
                 span,
                 format!("{} host CPUs for {vcpus} vCPUs", dedicated.len()),
                 "as many host CPUs as machine.vcpus: each vCPU has one to itself",
@@ -487,44 +348,11 @@ impl Reader<'_> {
 
     fn audio(&mut self, table: &AudioTable) -> Audio {
         let servers = [("pipewire", AudioServer::PipeWire), ("jack", AudioServer::Jack)];
-        let server = self.word("server", table.server.as_ref(), &servers, AudioServer::PipeWire);
-        let rate = self.number("rate", table.rate.as_ref(), 1..=192_000, 48_000);
-        if let Some(value) = &table.rate {
-            if (1..=192_000).contains(value.get_ref()) && !RATES.contains(value.get_ref()) {
-                let known: Vec<String> = RATES.iter().map(ToString::to_string).collect();
-                self.problem(
-                    value.span(),
-                    format!("rate = {} is no sample rate", value.get_ref()),
-                    format!("one of {} Hz", known.join(", ")),
-                    "Write rate = 48000.",
-                );
-            }
-        }
-        let quantum = self.quantum(table.quantum.as_ref());
-        Audio { server, rate: Hertz(rate), quantum }
-    }
-
-    fn quantum(&mut self, value: Option<&Number>) -> Frames {
-        let Some(value) = value else { return Frames(32) };
-        let frames = *value.get_ref();
-        match u32::try_from(frames) {
-            Ok(quantum) if (8..=8192).contains(&quantum) && quantum.is_power_of_two() => {
-                Frames(quantum)
-            }
-            _ => {
-                let below = [8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192]
-                    .into_iter()
-                    .rfind(|power| *power <= frames)
-                    .unwrap_or(32);
-                self.problem(
-                    value.span(),
-                    format!("quantum = {frames} is no period that sound hardware has"),
-                    "a power of two from 8 to 8192 frames",
-                    format!("Write quantum = {below}."),
-                );
-                Frames(32)
-            }
-        }
+        let server =
+            self.reader.word("server", table.server.as_ref(), &servers, AudioServer::PipeWire);
+        let rate = self.reader.rate(table.rate.as_ref());
+        let quantum = self.reader.quantum(table.quantum.as_ref());
+        Audio { server, rate, quantum }
     }
 
     /// The users, each with the place of its password.
@@ -544,7 +372,7 @@ impl Reader<'_> {
         };
         let mut users: Vec<(User, Option<Range<usize>>)> = Vec::new();
         if tables.get_ref().is_empty() {
-            self.problem(
+            self.reader.problem(
                 tables.span(),
                 "the machine has no user",
                 "at least one user: the first one runs the audio session",
@@ -554,7 +382,7 @@ impl Reader<'_> {
         for table in tables.into_inner() {
             let name = table.name.get_ref();
             if !is_name(name) || name.len() > 31 || name == "root" {
-                self.problem(
+                self.reader.problem(
                     table.name.span(),
                     format!("\"{name}\" cannot be a login name"),
                     "lower-case letters, digits, dashes and underscores, a letter first, at most 31, not root",
@@ -562,7 +390,7 @@ impl Reader<'_> {
                 );
             }
             if users.iter().any(|(user, _)| user.name == *name) {
-                self.problem(
+                self.reader.problem(
                     table.name.span(),
                     format!("user \"{name}\" stands twice"),
                     "every user once",
@@ -571,7 +399,7 @@ impl Reader<'_> {
             }
             for key in &table.authorized_keys {
                 if key.get_ref().split_whitespace().count() < 2 || key.get_ref().contains('\n') {
-                    self.problem(
+                    self.reader.problem(
                         key.span(),
                         "this is no public key",
                         "one line as in ~/.ssh/id_ed25519.pub",
@@ -601,14 +429,19 @@ impl Reader<'_> {
             None => loopback,
             Some(value) => value.get_ref().parse().unwrap_or_else(|_| {
                 let message = format!("bind = \"{}\" is no address", value.get_ref());
-                self.problem(value.span(), message, "an IP address", "Write bind = \"127.0.0.1\".");
+                self.reader.problem(
+                    value.span(),
+                    message,
+                    "an IP address",
+                    "Write bind = \"127.0.0.1\".",
+                );
                 loopback
             }),
         };
         // The published password is for those who already are on this host.
         if let Some(value) = table.bind.as_ref().filter(|_| !bind.is_loopback()) {
             if users.iter().any(|(user, _)| user.password.as_deref() == Some(PUBLISHED_PASSWORD)) {
-                self.problem(
+                self.reader.problem(
                     value.span(),
                     format!("bind = \"{bind}\" would open a machine with a published password to the network"),
                     "a loopback address, or users without the published password",
@@ -622,14 +455,18 @@ impl Reader<'_> {
     }
 
     fn network_mode(&mut self, table: &NetworkTable) -> NetworkMode {
-        let is_bridge =
-            self.word("mode", table.mode.as_ref(), &[("user", false), ("bridge", true)], false);
+        let is_bridge = self.reader.word(
+            "mode",
+            table.mode.as_ref(),
+            &[("user", false), ("bridge", true)],
+            false,
+        );
         let network = |last| Network4 { address: [192, 168, 122, last].into(), prefix: 24 };
-        let host = self.text("host-address", table.host_address.as_ref(), network(1));
-        let guest = self.text("guest-address", table.guest_address.as_ref(), network(2));
+        let host = self.reader.text("host-address", table.host_address.as_ref(), network(1));
+        let guest = self.reader.text("guest-address", table.guest_address.as_ref(), network(2));
         if let Some(value) = table.guest_address.as_ref().or(table.host_address.as_ref()) {
             if !host.same_network(guest) || host.address == guest.address {
-                self.problem(
+                self.reader.problem(
                     value.span(),
                     format!("host {host} and guest {guest} cannot reach each other"),
                     "two addresses of one network",
@@ -641,7 +478,7 @@ impl Reader<'_> {
         if let Some(value) = &table.bridge {
             // IFNAMSIZ is 16 with its final zero.
             if bridge.is_empty() || bridge.len() > 15 || bridge.contains(['/', ' ', ':', ',']) {
-                self.problem(
+                self.reader.problem(
                     value.span(),
                     format!("bridge = \"{bridge}\" is no interface name"),
                     "1 to 15 characters without spaces, slashes, colons or commas",
@@ -669,14 +506,19 @@ impl Reader<'_> {
                 Ok(forward) => forward,
                 Err(NotA { expected }) => {
                     let message = format!("\"{}\" forwards no port", value.get_ref());
-                    self.problem(value.span(), message, expected, "Write for example \"2222:22\".");
+                    self.reader.problem(
+                        value.span(),
+                        message,
+                        expected,
+                        "Write for example \"2222:22\".",
+                    );
                     continue;
                 }
             };
             if let Some((port, other)) =
                 forwards.iter().find_map(|other| Some((clash(forward, *other)?, *other)))
             {
-                self.problem(
+                self.reader.problem(
                     value.span(),
                     format!(
                         "host port {port} ({}) is forwarded twice: by \"{other}\" too",
@@ -695,7 +537,7 @@ impl Reader<'_> {
         let mut list = Vec::new();
         for value in values {
             match value.get_ref().parse() {
-                Ok(item) if list.contains(&item) => self.problem(
+                Ok(item) if list.contains(&item) => self.reader.problem(
                     value.span(),
                     format!("{key} has \"{}\" twice", value.get_ref()),
                     "every device once",
@@ -704,7 +546,12 @@ impl Reader<'_> {
                 Ok(item) => list.push(item),
                 Err(NotA { expected }) => {
                     let message = format!("{key} has \"{}\"", value.get_ref());
-                    self.problem(value.span(), message, expected, format!("Write {expected}."));
+                    self.reader.problem(
+                        value.span(),
+                        message,
+                        expected,
+                        format!("Write {expected}."),
+                    );
                 }
             }
         }

@@ -3,8 +3,9 @@
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
 use super::*;
+use crate::Problem;
 
-fn parse(text: &str) -> Result<Machine, MachineFileError> {
+fn parse(text: &str) -> Result<Machine, FileError> {
     let host = HostLimits { cpus: "0-3".parse().ok() };
     Machine::parse("archibald.toml", text, &host)
 }

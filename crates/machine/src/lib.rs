@@ -1,18 +1,19 @@
 //! The machine file, `archibald.toml`, as a checked value.
 //!
 //! Here live the types of what a machine is ([`Machine`]), its units ([`units`]), the reading of the
-//! file with errors that point at the line ([`Machine::parse`]), and what a machine is told at launch
+//! file with errors that point at the line ([`Machine::parse`], [`reader`]), and what a machine is told at launch
 //! ([`Settings`]). Nothing here touches the disk, the terminal or the host.
 
 mod file;
 mod problem;
+pub mod reader;
 mod settings;
 pub mod units;
 
 use std::net::{IpAddr, Ipv4Addr};
 
 pub use file::{DEFAULT_FILE, HostLimits};
-pub use problem::{MachineFileError, Problem};
+pub use problem::{FileError, Problem};
 pub use settings::{Settings, SettingsUser};
 use units::{
     Bytes, CpuSet, Forward, Frames, Hertz, Network4, PciAddress, RtPriority, Transport, UsbId,

@@ -1,19 +1,20 @@
-//! What is wrong with a machine file, shown at the line.
+//! What is wrong with a file that a person wrote, shown at the line.
 
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
 
-/// A machine file that does not describe a machine. Every problem found is in it, not only the first.
+/// A file that does not describe what it should. Every problem found is in it, not only the first.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{name} does not describe a machine ({} {})", problems.len(), if problems.len() == 1 { "problem" } else { "problems" })]
-pub struct MachineFileError {
+#[error("{name} does not describe {what} ({} {})", problems.len(), if problems.len() == 1 { "problem" } else { "problems" })]
+pub struct FileError {
+    what: &'static str,
     name: String,
     problems: Vec<Problem>,
 }
 
-impl MachineFileError {
-    pub(crate) fn new(name: &str, mut problems: Vec<Problem>) -> Self {
+impl FileError {
+    pub(crate) fn new(what: &'static str, name: &str, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| problem.span.offset());
-        Self { name: name.to_owned(), problems }
+        Self { what, name: name.to_owned(), problems }
     }
 
     /// What is wrong, in the file's order; never empty.
@@ -23,7 +24,7 @@ impl MachineFileError {
     }
 }
 
-impl Diagnostic for MachineFileError {
+impl Diagnostic for FileError {
     fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
         Some(Box::new(self.problems.iter().map(|problem| problem as &dyn Diagnostic)))
     }

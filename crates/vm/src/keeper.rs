@@ -7,14 +7,14 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{Child, Command, Stdio};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, Signal};
+use rustix::process::{Resource, Rlimit};
 
 use crate::instance::{Instance, InstanceError};
 use crate::relay::Relay;
@@ -133,19 +133,5 @@ fn spawn(
     let failed =
         |source| KeeperError::Start { program: qemu.to_string_lossy().into_owned(), source };
     let log = File::create(instance.file("qemu.log")).map_err(failed)?;
-    let mut command = Command::new(qemu);
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().map_err(failed)?)
-        .stderr(log);
-    // SAFETY: prctl is async-signal-safe and touches nothing of the parent.
-    #[allow(unsafe_code)]
-    unsafe {
-        command.pre_exec(|| {
-            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-                .map_err(io::Error::from)
-        });
-    }
-    command.spawn().map_err(failed)
+    crate::qemu::spawn(qemu, arguments, Stdio::null(), &log).map_err(failed)
 }

@@ -1,8 +1,13 @@
 //! The QEMU program on this host: whether it is there, whether it starts, and how old it is.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::Signal;
 
 /// The oldest QEMU that this project is tried with.
 pub const OLDEST: (u32, u32) = (7, 2);
@@ -87,6 +92,30 @@ impl Qemu {
         }
         Ok(Self { program: program.into(), version, banner })
     }
+}
+
+/// Starts QEMU with its output in `log` and `stdin` as its file descriptor 0. It is killed when the thread that called this ends, for
+/// whatever reason: nobody's QEMU outlives them.
+///
+/// # Errors
+/// What the system said.
+pub fn spawn(
+    program: impl AsRef<OsStr>,
+    arguments: &[impl AsRef<OsStr>],
+    stdin: impl Into<Stdio>,
+    log: &File,
+) -> io::Result<Child> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(stdin).stdout(log.try_clone()?).stderr(log.try_clone()?);
+    // SAFETY: prctl is async-signal-safe and touches nothing of the parent.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+                .map_err(io::Error::from)
+        });
+    }
+    command.spawn()
 }
 
 fn parse_version(banner: &str) -> Option<(u32, u32)> {

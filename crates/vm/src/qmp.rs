@@ -1,5 +1,5 @@
 //! QEMU's machine protocol: one JSON object a line over a Unix socket. Only commands and their
-//! answers; events that arrive in between are passed over.
+//! answers, and the events that [`Qmp::wait_for`] is asked for.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -13,6 +13,10 @@ use serde_json::{Value, json};
 pub struct Qmp {
     reader: BufReader<UnixStream>,
     writer: UnixStream,
+    /// Events that came while an answer was waited for.
+    told: Vec<String>,
+    /// What has come of a line whose end has not.
+    begun: String,
 }
 
 /// Why a command got no answer.
@@ -57,10 +61,19 @@ impl Qmp {
     pub fn connect(socket: &Path) -> Result<Self, QmpError> {
         let broken =
             |source| QmpError::Connection { command: "qmp_capabilities".to_owned(), source };
-        let writer = UnixStream::connect(socket).map_err(broken)?;
+        Self::greet(UnixStream::connect(socket).map_err(broken)?)
+    }
+
+    /// Greets the QEMU that has the other end of this socket.
+    ///
+    /// # Errors
+    /// When what speaks there is not QEMU.
+    pub fn greet(writer: UnixStream) -> Result<Self, QmpError> {
+        let broken =
+            |source| QmpError::Connection { command: "qmp_capabilities".to_owned(), source };
         writer.set_read_timeout(Some(Self::PATIENCE)).map_err(broken)?;
         let reader = BufReader::new(writer.try_clone().map_err(broken)?);
-        let mut qmp = Self { reader, writer };
+        let mut qmp = Self { reader, writer, told: Vec::new(), begun: String::new() };
         let greeting = qmp.line("greeting")?;
         if greeting.get("QMP").is_none() {
             return Err(QmpError::Malformed {
@@ -86,6 +99,9 @@ impl Qmp {
             if let Some(value) = answer.get_mut("return") {
                 return Ok(value.take());
             }
+            if let Some(event) = answer.get("event").and_then(Value::as_str) {
+                self.told.push(event.to_owned());
+            }
             if let Some(error) = answer.get("error") {
                 let message = error.get("desc").and_then(Value::as_str).unwrap_or("no reason");
                 return Err(QmpError::Refused {
@@ -96,12 +112,39 @@ impl Qmp {
         }
     }
 
+    /// Waits until QEMU tells one of `events`, and says which. Nothing is asked meanwhile: a question
+    /// would stop the guest between two instructions.
+    ///
+    /// # Errors
+    /// When the connection breaks, or nothing comes within `patience`
+    /// ([`io::ErrorKind::WouldBlock`]).
+    pub fn wait_for(&mut self, events: &[&str], patience: Duration) -> Result<String, QmpError> {
+        let what = format!("wait for {}", events.join(" or "));
+        let broken = |source| QmpError::Connection { command: what.clone(), source };
+        if let Some(at) = self.told.iter().position(|told| events.contains(&told.as_str())) {
+            return Ok(self.told.remove(at));
+        }
+        self.reader.get_ref().set_read_timeout(Some(patience)).map_err(broken)?;
+        let heard = loop {
+            let message = match self.line(&what) {
+                Ok(message) => message,
+                Err(error) => break Err(error),
+            };
+            match message.get("event").and_then(Value::as_str) {
+                Some(event) if events.contains(&event) => break Ok(event.to_owned()),
+                _ => {}
+            }
+        };
+        self.reader.get_ref().set_read_timeout(Some(Self::PATIENCE)).map_err(broken)?;
+        heard
+    }
+
     fn line(&mut self, command: &str) -> Result<Value, QmpError> {
         let broken = |source| QmpError::Connection { command: command.to_owned(), source };
-        let mut line = String::new();
-        if self.reader.read_line(&mut line).map_err(broken)? == 0 {
+        if self.reader.read_line(&mut self.begun).map_err(broken)? == 0 {
             return Err(broken(io::ErrorKind::UnexpectedEof.into()));
         }
+        let line = std::mem::take(&mut self.begun);
         serde_json::from_str(&line)
             .map_err(|_| QmpError::Malformed { command: command.to_owned(), line })
     }
@@ -145,6 +188,19 @@ mod tests {
             speaking(&["{\"return\":{}}\n", "{\"error\":{\"desc\":\"no such command\"}}\n"]);
         let error = Qmp::connect(&socket).unwrap().execute("nonsense", json!({})).unwrap_err();
         assert_eq!(error.to_string(), "QEMU refused `nonsense`: no such command");
+    }
+
+    #[test]
+    fn an_event_is_heard_whether_it_came_before_or_comes_after() {
+        let (_dir, socket) = speaking(&[
+            "{\"return\":{}}\n",
+            "{\"event\":\"STOP\"}\n{\"return\":{}}\n{\"event\":\"RESUME\"}\n",
+        ]);
+        let mut qmp = Qmp::connect(&socket).unwrap();
+        qmp.execute("stop", json!({})).unwrap();
+        let patience = Duration::from_secs(20);
+        assert_eq!(qmp.wait_for(&["STOP", "SHUTDOWN"], patience).unwrap(), "STOP");
+        assert_eq!(qmp.wait_for(&["RESUME"], patience).unwrap(), "RESUME");
     }
 
     #[test]

@@ -248,7 +248,7 @@ pub(crate) fn is_outdated(id: &str, file: &MachineFile) -> bool {
     matches!(current(), Ok(Some(current)) if current != id)
 }
 
-fn build_failure(error: BuildError) -> Failure {
+pub(crate) fn build_failure(error: BuildError) -> Failure {
     match error {
         BuildError::Cancelled => Failure::interrupted(),
         BuildError::Drift { .. } => Failure::new(Exit::Failed, error),

@@ -11,6 +11,7 @@ pub(crate) mod host;
 pub(crate) mod image;
 pub(crate) mod init;
 pub(crate) mod keep;
+pub(crate) mod lab;
 pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod man;

@@ -2,11 +2,15 @@
 
 mod check;
 mod generate;
+mod lab;
 mod ready;
 mod scan;
 mod setup;
+mod trace;
 
 use std::io::Write;
+
+pub(crate) use setup::set_up;
 
 use crate::GuestError;
 
@@ -29,10 +33,15 @@ pub enum Command {
     Generate(generate::Arguments),
     /// Tell the host how far the boot is, and when the machine is ready
     Ready(ready::Arguments),
+    /// Do one experiment of the virtual-time lab; runs only in a machine booted for it
+    #[command(hide = true)]
+    Lab(lab::Arguments),
     /// Check everything that must hold in this machine
     Check(check::Arguments),
     /// Show what rtcqs and realtimeconfigquickscan would say of this machine
     Scan(scan::Arguments),
+    /// Record the kernel's events around an audio graph into a folder
+    Trace(trace::Arguments),
 }
 
 impl Command {
@@ -45,8 +54,10 @@ impl Command {
             Self::Setup(arguments) => arguments.run(),
             Self::Generate(arguments) => arguments.run(),
             Self::Ready(arguments) => arguments.run(),
+            Self::Lab(arguments) => arguments.run(),
             Self::Check(arguments) => arguments.run(out),
             Self::Scan(arguments) => arguments.run(out),
+            Self::Trace(arguments) => arguments.run(),
         }
     }
 }

@@ -40,7 +40,11 @@ impl Arguments {
 }
 
 /// Everything that `settings` ask of the tree.
-fn set_up(root: &Root, settings: &Settings, programs: &dyn Run) -> Result<(), GuestError> {
+pub(crate) fn set_up(
+    root: &Root,
+    settings: &Settings,
+    programs: &dyn Run,
+) -> Result<(), GuestError> {
     render_all(root, &Values::of(settings))?;
     let accounts = make_accounts(root, settings)?;
     for (account, user) in accounts.iter().zip(&settings.users) {

@@ -1,0 +1,146 @@
+//! `archibald lab`: the real program, and the real image where a test says so.
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use world::World;
+
+const SHORT: &str = "[time]\nduration = \"1s\"\nwarmup = \"500ms\"\nseeds = [1]\n";
+const CLEAN: &str = "[program]\nbuiltin = \"jack-client\"\n";
+
+fn scenario(world: &World, name: &str, text: &str) -> String {
+    world.write(name, text).to_str().unwrap().to_owned()
+}
+
+/// Stops every experiment and boot of this world when a test fails in the middle of one.
+fn lab(world: &World, words: &[&str]) -> Command {
+    let words: Vec<&str> = ["lab"].iter().chain(words).copied().collect();
+    world.command_with_image(&words)
+}
+
+#[test]
+fn init_writes_a_scenario_once() {
+    let world = World::new();
+    assert_eq!(world.run(&["lab", "init"]).status, 0);
+    let again = world.run(&["lab", "init"]);
+    assert_eq!(again.status, 2, "{}", again.err);
+    assert!(again.err.contains("--force"), "{}", again.err);
+}
+
+#[test]
+fn a_wrong_scenario_is_shown_at_its_line_before_anything_is_built() {
+    let world = World::new();
+    world.write("lab.toml", "[program]\nbuiltin = \"jack-client\"\n[time]\nmips = 300\n");
+    let said = world.run(&["lab", "run"]);
+    assert_eq!(said.status, 2, "{}", said.err);
+    assert!(said.err.contains("lab.toml:4:8") && said.err.contains("mips = 250"), "{}", said.err);
+    let missing = world.run(&["lab", "run", "nothing.lab.toml"]);
+    assert_eq!(missing.status, 2);
+    assert!(missing.err.contains("archibald lab init"), "{}", missing.err);
+}
+
+#[test]
+fn a_folder_without_scenarios_is_wrong_use() {
+    let world = World::new();
+    let said = world.run(&["lab", "test"]);
+    assert_eq!(said.status, 2, "{}", said.err);
+    assert!(said.err.contains("NAME.lab.toml"), "{}", said.err);
+}
+
+#[test]
+#[ignore = "boots the real image"]
+fn a_clean_client_holds_under_full_load_and_the_same_seed_is_the_same_run() {
+    let world = World::new();
+    let path = scenario(&world, "clean.lab.toml", &format!("{CLEAN}{SHORT}"));
+    let run = || {
+        let said = world::said(lab(&world, &["run", "--quiet", &path]).output().unwrap());
+        assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+        assert!(said.out.contains("held") && said.out.contains("Virtual time"), "{}", said.out);
+        let runs: Vec<_> = std::fs::read_dir(world.state("lab/runs")).unwrap().flatten().collect();
+        assert_eq!(runs.len(), 1);
+        std::fs::read_to_string(runs[0].path().join("run.json")).unwrap()
+    };
+    assert_eq!(run(), run());
+    assert!(world.is_quiet());
+}
+
+#[test]
+#[ignore = "boots the real image"]
+fn the_stock_kernel_breaks() {
+    let world = World::new();
+    let text = format!("{CLEAN}{SHORT}[machine]\nkernel = \"stock\"\n");
+    let path = scenario(&world, "stock.lab.toml", &text);
+    let said = world::said(lab(&world, &["run", "--quiet", &path]).output().unwrap());
+    assert_eq!(said.status, 1, "{}{}", said.out, said.err);
+    assert!(said.out.contains("broken"), "{}", said.out);
+}
+
+#[test]
+#[ignore = "boots the real image"]
+fn a_program_that_ends_or_never_connects_is_no_verdict() {
+    let world = World::new();
+    for (run, words) in [
+        ("echo my last words; exit 3", ["ended with status 3", "my last words"]),
+        ("sleep 60", ["no port in the graph", ""]),
+    ] {
+        let text = format!("[program]\nrun = \"{run}\"\nconnect = \"1s\"\n{SHORT}");
+        let path = scenario(&world, "wrong.lab.toml", &text);
+        let said = world::said(lab(&world, &["run", "--quiet", &path]).output().unwrap());
+        assert_eq!(said.status, 2, "{}{}", said.out, said.err);
+        assert!(words.iter().all(|word| said.err.contains(word)), "{}", said.err);
+    }
+}
+
+#[test]
+#[ignore = "boots the real image"]
+fn what_is_killed_leaves_no_qemu_and_no_half_snapshot() {
+    let world = World::new();
+    let text = format!("{CLEAN}{SHORT}[machine]\nmemory = \"1 GiB\"\n");
+    let path = scenario(&world, "killed.lab.toml", &text);
+    // A cache of its own for the snapshots, on the user's images.
+    let cache = world.path("own-cache");
+    let user = std::env::var_os("XDG_CACHE_HOME")
+        .map_or_else(|| Path::new(&std::env::var_os("HOME").unwrap()).join(".cache"), Into::into);
+    let built = world::said(world.command_with_image(&["build", "--quiet"]).output().unwrap());
+    assert_eq!(built.status, 0, "{}", built.err);
+    std::fs::create_dir_all(cache.join("archibald")).unwrap();
+    for name in ["base", "images", "recipes", "debs"] {
+        let link = cache.join("archibald").join(name);
+        std::os::unix::fs::symlink(user.join("archibald").join(name), link).unwrap();
+    }
+    for signal in ["-KILL", "-INT"] {
+        let mut command = lab(&world, &["run", "--quiet", &path]);
+        let mut child = command.env("XDG_CACHE_HOME", &cache).spawn().unwrap();
+        let snapshots = cache.join("archibald/lab/snapshots");
+        let half = || {
+            let entries = std::fs::read_dir(&snapshots).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path()).find(|path| {
+                path.extension().is_some_and(|kind| kind == "partial")
+                    && path.join("console.log").exists()
+            })
+        };
+        for _ in 0..1200 {
+            if half().is_some() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert!(half().is_some(), "no boot began");
+        Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+        let status = child.wait().unwrap();
+        if signal == "-INT" {
+            assert_eq!(status.code(), Some(130));
+            assert!(half().is_none(), "half a snapshot stays after Ctrl-C");
+        }
+        let whole = std::fs::read_dir(&snapshots)
+            .unwrap()
+            .flatten()
+            .any(|entry| entry.path().join("snapshot.json").exists());
+        assert!(!whole, "a killed boot counts as whole");
+        assert!(world.is_quiet(), "QEMU outlives its lab");
+    }
+}

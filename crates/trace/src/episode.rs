@@ -1,0 +1,132 @@
+//! Episodes: periods in a row that were not done in time, from the first one's beginning until the
+//! late thread was done, and the path through the graph that the time went along.
+
+use crate::event::Tid;
+use crate::graph::{Graph, Member, Turn};
+use crate::timeline::{Span, Timeline};
+
+/// A stretch of the way from the timer to the late thread's end: what this thread did was what
+/// everybody waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leg {
+    /// Who.
+    pub tid: Tid,
+    /// From its waking to its waking the next one, or to its end.
+    pub span: Span,
+}
+
+/// Late periods in a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Episode {
+    /// From the first late period's beginning until the late thread was done.
+    pub span: Span,
+    /// Periods that were not done in time.
+    pub late_periods: usize,
+    /// Who was not done.
+    pub late: Tid,
+    /// How late the timer woke the driver at the beginning, in ns.
+    pub timer_late_ns: u64,
+    /// From the timer to the late thread's end.
+    pub path: Vec<Leg>,
+}
+
+/// Finds all episodes.
+#[must_use]
+pub fn find(graph: &Graph, timeline: &Timeline) -> Vec<Episode> {
+    let mut episodes: Vec<Episode> = Vec::new();
+    let end = timeline.whole.map_or(0, |whole| whole.to);
+    // A period that the recording does not show to its end is not judged.
+    let complete = graph.cycles.iter().filter(|begun| **begun + 2 * graph.period_ns <= end).count();
+    for (number, begun) in graph.cycles.iter().copied().enumerate().take(complete) {
+        let next = graph.cycles.get(number + 1).copied();
+        let before = number.checked_sub(1).and_then(|before| graph.cycles.get(before)).copied();
+        let timer_late_ns = before.map_or(0, |before| timer_late(graph, before, begun));
+        let Some((member, turn)) = late_member(graph, timeline, begun, next, timer_late_ns) else {
+            continue;
+        };
+        let end = turn.span.to;
+        if let Some(last) = episodes.last_mut() {
+            // One cause delays several periods: those that begin before the late thread is done, and
+            // the one right after.
+            if begun <= last.span.to + graph.period_ns {
+                last.span.to = last.span.to.max(end);
+                last.late_periods += 1;
+                continue;
+            }
+        }
+        episodes.push(Episode {
+            span: Span { from: begun - timer_late_ns.min(begun), to: end },
+            late_periods: 1,
+            late: member.tid,
+            timer_late_ns,
+            path: path(graph, member, turn, begun),
+        });
+    }
+    episodes
+}
+
+/// How much later than a period after the last one the driver was woken, if it was at rest all along.
+fn timer_late(graph: &Graph, before: u64, begun: u64) -> u64 {
+    let due = before + graph.period_ns;
+    // A driver that was still busy when the period ended slept later, and no timer was late.
+    if graph.driver.turn_at(due).is_some() { 0 } else { begun.saturating_sub(due) }
+}
+
+/// Who was not done with the period that began at `begun` when the next one began.
+fn late_member<'g>(
+    graph: &'g Graph,
+    timeline: &Timeline,
+    begun: u64,
+    next: Option<u64>,
+    timer_late_ns: u64,
+) -> Option<(&'g Member, Turn)> {
+    let due = begun + graph.period_ns;
+    if let Some(turn) = graph.driver.turn_at(due).filter(|turn| turn.span.from <= begun) {
+        return Some((&graph.driver, *turn));
+    }
+    // The server looks at its clients when it runs, not when it is woken.
+    let looked = next.and_then(|next| first_run(timeline, graph.driver.tid, next)).unwrap_or(due);
+    let unfinished = graph
+        .clients
+        .iter()
+        .filter_map(|client| Some((client, *client.turn_at(looked.saturating_sub(1))?)))
+        .filter(|(_, turn)| {
+            turn.span.from < looked && turn.span.from + graph.period_ns / 8 < looked
+        })
+        .min_by_key(|(_, turn)| turn.span.from);
+    if unfinished.is_some() {
+        return unfinished;
+    }
+    // A timer that came a quarter of a period too late is an episode of its own.
+    let turn = graph.driver.turn_at(begun)?;
+    (timer_late_ns > graph.period_ns / 4).then_some((&graph.driver, *turn))
+}
+
+fn first_run(timeline: &Timeline, tid: Tid, from: u64) -> Option<u64> {
+    let next = timeline.states_in(tid, Span { from, to: from + 1_000_000_000 });
+    next.iter()
+        .find(|state| matches!(state.doing, crate::timeline::Doing::Running))
+        .map(|state| state.span.from)
+}
+
+/// The way from the driver's waking to the end of `turn`, in the order of time.
+fn path(graph: &Graph, late: &Member, turn: Turn, begun: u64) -> Vec<Leg> {
+    let mut legs = vec![Leg { tid: late.tid, span: turn.span }];
+    let mut first = turn;
+    while let Some(member) = first.woken_by.and_then(|tid| graph.member(tid)) {
+        let reached = first.span.from;
+        let Some(turn) = member.turn_at(reached).or_else(|| member.turn_at(reached - 1)) else {
+            break;
+        };
+        if turn.span.from >= reached || legs.len() > 64 {
+            break;
+        }
+        legs.push(Leg { tid: member.tid, span: Span { from: turn.span.from, to: reached } });
+        first = *turn;
+        if first.span.from <= begun {
+            break;
+        }
+    }
+    legs.reverse();
+    legs
+}

@@ -1,0 +1,208 @@
+//! Who is who in the audio graph, found from who wakes whom: the driver, whom a timer wakes once a
+//! period, and the clients' audio threads, which wake each other in the graph's order. What an audio
+//! thread does at rest (the wait for its next period) is what it waits for most often.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::capture::Role;
+use crate::event::{Event, Tid};
+use crate::read::Trace;
+use crate::timeline::{Doing, Span, State, Thread, Timeline};
+
+/// The wait for the next period: the system call and its first argument (the futex, the descriptor).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rest {
+    number: i64,
+    argument: u64,
+}
+
+/// From leaving rest to the return to it: a thread's work for one period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// From being woken to resting again.
+    pub span: Span,
+    /// Who woke it; `None` for a timer or interrupt.
+    pub woken_by: Option<Tid>,
+}
+
+/// A thread that takes part in every period.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Its number.
+    pub tid: Tid,
+    /// Its process.
+    pub pid: u32,
+    /// What the process is.
+    pub role: Role,
+    /// Its wait for the next period.
+    pub rest: Rest,
+    /// Its turns in the order of time.
+    pub turns: Vec<Turn>,
+}
+
+/// The graph as the trace shows it.
+#[derive(Debug, Clone)]
+pub struct Graph {
+    /// Who begins each period.
+    pub driver: Member,
+    /// The audio threads of the clients.
+    pub clients: Vec<Member>,
+    /// Length of a period in ns: the median time between two wakings of the driver.
+    pub period_ns: u64,
+    /// When a timer woke the driver.
+    pub cycles: Vec<u64>,
+}
+
+impl Graph {
+    /// Finds the graph; `None` when no thread of the server wakes any other process's thread.
+    #[must_use]
+    pub fn find(trace: &Trace, timeline: &Timeline) -> Option<Self> {
+        let owners = owners(trace);
+        // How often a thread was woken by, and woke, threads of the graph's other processes.
+        let (mut woken, mut wakes) = (BTreeMap::<Tid, usize>::new(), BTreeMap::<Tid, usize>::new());
+        for (tid, (pid, _)) in &owners {
+            let Some(thread) = timeline.threads.get(tid) else { continue };
+            for (_, how) in thread.wakings.iter().filter(|(_, how)| !how.in_interrupt) {
+                if owners.get(&how.by).is_some_and(|(other, _)| other != pid) {
+                    *woken.entry(*tid).or_default() += 1;
+                    *wakes.entry(how.by).or_default() += 1;
+                }
+            }
+        }
+        let of_role = |counts: &BTreeMap<Tid, usize>, is_server: bool| -> Vec<(usize, Tid)> {
+            let mut list: Vec<(usize, Tid)> = counts
+                .iter()
+                .filter(|(tid, _)| {
+                    owners.get(tid).is_some_and(|(_, role)| (*role == Role::Server) == is_server)
+                })
+                .map(|(tid, count)| (*count, *tid))
+                .collect();
+            list.sort_by_key(|(count, tid)| (std::cmp::Reverse(*count), *tid));
+            list
+        };
+        let member = |tid: Tid| -> Option<Member> {
+            let (pid, role) = *owners.get(&tid)?;
+            let thread = timeline.threads.get(&tid)?;
+            let rest = rest_of(thread)?;
+            Some(Member { tid, pid, role, rest, turns: turns(thread, rest) })
+        };
+        let (_, driver) = *of_role(&wakes, true).first()?;
+        let driver = member(driver)?;
+        // A PipeWire driver is also woken by its clients, and inside a period by locks.
+        let by_timer = driver.turns.iter().filter(|turn| turn.woken_by.is_none());
+        let cycles: Vec<u64> = by_timer.map(|turn| turn.span.from).collect();
+        let period_ns = median(cycles.windows(2).filter_map(|pair| match pair {
+            [one, two] => Some(two - one),
+            _ => None,
+        }))?;
+        // One audio thread a process: the one that is woken most, and not just now and then.
+        let mut processes = BTreeSet::new();
+        let clients = of_role(&woken, false)
+            .into_iter()
+            .filter(|(count, _)| *count >= cycles.len() / 5)
+            .filter_map(|(_, tid)| member(tid))
+            .filter(|member| processes.insert(member.pid))
+            .collect();
+        Some(Self { driver, clients, period_ns, cycles })
+    }
+
+    /// Driver and clients.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        std::iter::once(&self.driver).chain(&self.clients)
+    }
+
+    /// The member with this thread.
+    #[must_use]
+    pub fn member(&self, tid: Tid) -> Option<&Member> {
+        self.members().find(|member| member.tid == tid)
+    }
+}
+
+impl Member {
+    /// The turn that was not over at `at`.
+    #[must_use]
+    pub fn turn_at(&self, at: u64) -> Option<&Turn> {
+        let next = self.turns.partition_point(|turn| turn.span.from <= at);
+        self.turns.get(next.checked_sub(1)?).filter(|turn| turn.span.has(at))
+    }
+
+    /// Whether the thread sleeps there because its work is done.
+    #[must_use]
+    pub fn is_rest(&self, thread: &Thread, state: &State) -> bool {
+        is_rest(thread, state, self.rest)
+    }
+}
+
+/// Process and role of every thread of the graph, those included that were started meanwhile.
+fn owners(trace: &Trace) -> BTreeMap<Tid, (u32, Role)> {
+    let mut owners = BTreeMap::new();
+    for process in &trace.manifest.processes {
+        for thread in &process.threads {
+            if let Ok(tid) = Tid::try_from(thread.tid) {
+                owners.insert(tid, (process.pid, process.role));
+            }
+        }
+    }
+    for entry in &trace.entries {
+        if let Event::Forked { child } = entry.event {
+            if let Some(owner) = owners.get(&entry.tid).copied() {
+                owners.entry(child).or_insert(owner);
+            }
+        }
+    }
+    owners
+}
+
+/// What the thread sleeps in most often.
+fn rest_of(thread: &Thread) -> Option<Rest> {
+    let mut counts: BTreeMap<Rest, usize> = BTreeMap::new();
+    for state in &thread.states {
+        if let (Doing::Asleep { .. }, Some(call)) = (&state.doing, thread.call_at(state.span.from))
+        {
+            let rest = Rest { number: call.number, argument: call.arguments[0] };
+            *counts.entry(rest).or_default() += 1;
+        }
+    }
+    counts.into_iter().max_by_key(|(_, count)| *count).map(|(rest, _)| rest)
+}
+
+fn is_rest(thread: &Thread, state: &State, rest: Rest) -> bool {
+    is_patient(state)
+        && thread
+            .call_at(state.span.from)
+            .is_some_and(|call| call.number == rest.number && call.arguments[0] == rest.argument)
+}
+
+/// Whether a thread sleeps so that a signal would wake it (TASK_INTERRUPTIBLE is 1): a wait for work. A
+/// wait for input or for one of the kernel's locks, which can come in the same system call, is not.
+fn is_patient(state: &State) -> bool {
+    matches!(state.doing, Doing::Asleep { state, .. } if state & 1 != 0)
+}
+
+fn turns(thread: &Thread, rest: Rest) -> Vec<Turn> {
+    let mut turns = Vec::new();
+    let mut open: Option<Turn> = None;
+    for state in &thread.states {
+        if !is_rest(thread, state, rest) {
+            if let Some(turn) = &mut open {
+                turn.span.to = state.span.to;
+            }
+            continue;
+        }
+        turns.extend(open.take());
+        if let Doing::Asleep { woken: Some(woken), .. } = state.doing {
+            let now = state.span.to;
+            let woken_by = if woken.in_interrupt { None } else { Some(woken.by) };
+            open = Some(Turn { span: Span { from: now, to: now }, woken_by });
+        }
+    }
+    turns.extend(open);
+    turns
+}
+
+/// The middle value; of an even number of values the lower one of the two.
+pub(crate) fn median(values: impl Iterator<Item = u64>) -> Option<u64> {
+    let mut values: Vec<u64> = values.collect();
+    values.sort_unstable();
+    values.get(values.len().checked_sub(1)? / 2).copied()
+}
