@@ -96,6 +96,17 @@ pub(crate) fn qemu() -> OsString {
     variable("ARCHIBALD_QEMU").map_or_else(|| "qemu-system-x86_64".into(), OsString::from)
 }
 
+/// The same by its path, for who must know the very file.
+pub(crate) fn qemu_path() -> OsString {
+    let program = PathBuf::from(qemu());
+    if program.components().count() > 1 {
+        return program.into();
+    }
+    let folders = search_path();
+    let found = env::split_paths(&folders).map(|folder| folder.join(&program));
+    found.into_iter().find(|path| path.is_file()).unwrap_or(program).into()
+}
+
 /// What people type to call this program.
 pub(crate) fn called() -> String {
     env::var("ARCHIBALD_CALLED").unwrap_or_else(|_| "archibald".to_owned())

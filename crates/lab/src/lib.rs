@@ -5,6 +5,7 @@
 //! request on it, [`evidence`] turns what came back into a run of [`archibald_latency`]. Nothing here
 //! reads the environment or writes to the terminal.
 
+pub mod bench;
 mod emulator;
 mod error;
 pub mod evidence;

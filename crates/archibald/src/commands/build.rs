@@ -177,7 +177,7 @@ pub(crate) fn image(
     Ok(image)
 }
 
-fn build_failure(error: BuildError) -> Failure {
+pub(crate) fn build_failure(error: BuildError) -> Failure {
     match error {
         BuildError::Cancelled => Failure::interrupted(),
         BuildError::Drift { .. } => Failure::new(Exit::Failed, error),

@@ -10,6 +10,7 @@ pub(crate) mod exec;
 pub(crate) mod image;
 pub(crate) mod init;
 pub(crate) mod keep;
+pub(crate) mod lab;
 pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod man;

@@ -1,0 +1,210 @@
+//! The workbench of this host: where the lab's image, files and caches are, and the scenarios that
+//! were named.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use archibald_image::{Cancel, GuestFile, Recipe, guest_tree, package_list};
+use archibald_lab::bench::{Bench, Finished, Prepared};
+use archibald_lab::scenario::KernelKind;
+use archibald_lab::{LabError, Scenario};
+use archibald_vm::qemu::Qemu;
+
+use super::init::SCENARIO_FILE;
+use super::progress::Drawn;
+use crate::commands::build;
+use crate::failure::{Context as _, Exit, Failure};
+use crate::places;
+use crate::terminal::Steps;
+
+/// What every verb that runs experiments takes.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct How {
+    /// The machine file, for packages, users and real-time settings; ./archibald.toml or the
+    /// default one when left out.
+    #[arg(long)]
+    pub(super) machine: Option<PathBuf>,
+    /// Experiments at once; one a host CPU when left out.
+    #[arg(short, long)]
+    pub(super) jobs: Option<usize>,
+    /// Seconds of the host's time that one experiment may take; what suits it when left out.
+    #[arg(long)]
+    pub(super) timeout: Option<u64>,
+    /// No progress.
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+/// A scenario file that was found and read.
+#[derive(Debug, Clone)]
+pub(super) struct ScenarioFile {
+    /// Where.
+    pub(super) path: PathBuf,
+    /// Its text, kept with the runs.
+    pub(super) text: String,
+    /// What it says.
+    pub(super) scenario: Scenario,
+}
+
+impl ScenarioFile {
+    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+        // A folder means the scenario in it.
+        let path = if path.is_dir() { path.join(SCENARIO_FILE) } else { path.to_owned() };
+        let name = path.display().to_string();
+        let text = fs::read_to_string(&path).map_err(|error| {
+            Failure::new(Exit::Use, format!("{name}: {error}"))
+                .with_remedy("`archibald lab init` writes a scenario into this folder.")
+        })?;
+        let absolute = std::path::absolute(&path).context(&name)?;
+        let folder = absolute.parent().unwrap_or(&absolute);
+        let mut scenario = Scenario::parse(&name, &text, folder)?;
+        scenario.name = absolute.display().to_string();
+        Ok(Self { path, text, scenario })
+    }
+}
+
+/// A bench that goes with its scratch folder.
+pub(super) struct Workplace {
+    pub(super) bench: Bench,
+    pub(super) runs: PathBuf,
+    pub(super) jobs: usize,
+}
+
+impl Drop for Workplace {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.bench.scratch);
+    }
+}
+
+impl Workplace {
+    /// Finds or makes everything that these scenarios need.
+    pub(super) fn open(
+        how: &How,
+        scenarios: &[&Scenario],
+        steps: &Steps,
+        cancel: &Cancel,
+    ) -> Result<Self, Failure> {
+        let file = places::machine_file(how.machine.as_deref())?;
+        let qemu = Qemu::find(places::qemu_path())
+            .map_err(|error| Failure::new(Exit::Environment, &error).with_remedy(error.remedy()))?;
+        let image = build::image(&file, false, false, steps, cancel)?;
+        let lab = places::share()?.join("guest/lab");
+        let stock = if scenarios.iter().any(|s| s.machine.kernel == KernelKind::Stock) {
+            let recipe = Recipe::debian([], file.machine.image.mirror.clone())
+                .map_err(|error| Failure::new(Exit::Use, error))?;
+            let beside = image.manifest().kernel.clone().unwrap_or_default();
+            let cache = build::cache()?;
+            let kernel = cache.kernel("linux-image-amd64", &recipe, &beside, steps, cancel);
+            Some(kernel.map_err(build::build_failure)?)
+        } else {
+            None
+        };
+        let mut files = guest_tree(&lab.join("root")).context("the lab's files")?;
+        for program in places::guest_programs()? {
+            let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name != "streamdb" {
+                files.push(GuestFile::program(program, format!("/usr/bin/{name}")));
+            }
+        }
+        let read = |name: &str| {
+            let path = lab.join(name);
+            fs::read_to_string(&path).context(path.display())
+        };
+        let directories = places::directories();
+        let scratch = directories.runtime.join(format!("lab-{}", std::process::id()));
+        fs::create_dir_all(&scratch).context(scratch.display())?;
+        let host = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Ok(Self {
+            bench: Bench {
+                image,
+                stock,
+                machine: file.machine,
+                qemu,
+                tools: build::tools(),
+                init: read("initrd/init")?.into_bytes(),
+                modules: package_list(&read("initrd/modules")?),
+                files,
+                programs: lab.join("programs"),
+                cache: places::cache().join("lab"),
+                scratch,
+                patience: how.timeout.map(Duration::from_secs),
+            },
+            runs: directories.state.join("lab/runs"),
+            jobs: how.jobs.unwrap_or(host).max(1),
+        })
+    }
+
+    /// Every seed of a prepared scenario, as many at once as there are jobs; kept in its folder.
+    pub(super) fn runs(
+        &self,
+        file: &ScenarioFile,
+        prepared: &Prepared,
+        control: Option<&archibald_lab::bench::Control>,
+        steps: &Steps,
+        cancel: &Cancel,
+    ) -> Result<Vec<Finished>, Failure> {
+        let seeds = &prepared.scenario.time.seeds;
+        let plural = if seeds.len() == 1 { "" } else { "s" };
+        steps.step(&format!("lab: {} run{plural} in virtual time", seeds.len()));
+        let one = |seed: &u64| -> Result<Finished, LabError> {
+            let dir = self.bench.scratch.join(format!("{seed}-{:p}", prepared));
+            let evidence = self.bench.run(prepared, *seed, false, &dir, cancel)?;
+            self.bench.keep(&evidence, &file.text, control, &dir, &self.runs)
+        };
+        let results = in_parallel(self.jobs, seeds, one);
+        results.into_iter().map(|result| result.map_err(failure)).collect()
+    }
+
+    pub(super) fn prepare(
+        &self,
+        scenario: &Scenario,
+        steps: &Steps,
+        cancel: &Cancel,
+    ) -> Result<Prepared, Failure> {
+        self.bench.prepare(scenario, &Drawn(steps), cancel).map_err(failure)
+    }
+}
+
+/// Does `work` for every item on `jobs` threads; results in the items' order.
+pub(super) fn in_parallel<T: Sync, R: Send>(
+    jobs: usize,
+    items: &[T],
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let mut results: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let worker = || {
+            let mut done = Vec::new();
+            loop {
+                let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let Some(item) = items.get(index) else { return done };
+                done.push((index, work(item)));
+            }
+        };
+        let workers: Vec<_> = (0..jobs.min(items.len())).map(|_| scope.spawn(worker)).collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| match worker.join() {
+                Ok(done) => done,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+            .collect()
+    });
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// The lab's errors as this program's failures.
+pub(super) fn failure(error: LabError) -> Failure {
+    if matches!(error, LabError::Cancelled) {
+        return Failure::interrupted();
+    }
+    let exit = if error.is_the_scenarios() { Exit::Use } else { Exit::Environment };
+    let remedy = error.remedy();
+    let failure = Failure::new(exit, &error);
+    match remedy {
+        Some(remedy) => failure.with_remedy(remedy),
+        None => failure,
+    }
+}

@@ -1,0 +1,34 @@
+//! `archibald lab`: the virtual-time lab, one file a verb.
+
+mod bench;
+mod init;
+mod progress;
+mod report;
+mod run;
+
+use crate::failure::Failure;
+
+/// Try real audio programs on a clock that counts instructions: xruns that repeat.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Figures are those of virtual time: they show faults of programs and configurations, and predict no hardware."
+)]
+pub(crate) struct Lab {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    Init(init::Init),
+    Run(run::Run),
+}
+
+impl Lab {
+    pub(crate) fn run(self) -> Result<u8, Failure> {
+        match self.verb {
+            Verb::Init(verb) => verb.run(),
+            Verb::Run(verb) => verb.run(),
+        }
+    }
+}
