@@ -115,9 +115,8 @@ pub(super) fn measure(
         None => None,
     };
     thread::sleep(ready.saturating_duration_since(Instant::now()));
-    let window =
-        watch(&server, &groups, measure.window_ns, &log, recording.as_mut())
-            .map_err(at(Stage::Window))?;
+    let window = watch(&server, &groups, measure.window_ns, &log, recording.as_mut())
+        .map_err(at(Stage::Window))?;
     if let Some(recorder) = recording {
         // While everybody is still there: what they have mapped and open is written down too.
         let folder = collected(Reply::TRACE);

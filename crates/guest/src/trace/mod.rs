@@ -42,6 +42,7 @@ const CALLS: &[&str] = &[
     "exceptions/page_fault_user",
     "exceptions/page_fault_kernel",
     "kmem/mm_page_alloc",
+    "timer/hrtimer_start",
     "lock/contention_begin",
     "lock/contention_end",
 ];
@@ -95,7 +96,14 @@ impl Recorder {
     pub fn prepare(root: &Root, options: &Options) -> Result<Self, GuestError> {
         let sched = Instance::make(root, "archibald-sched", options.sched_kib)?;
         let calls = Instance::make(root, "archibald-calls", options.calls_kib)?;
-        Ok(Self { root: root.clone(), sched, calls, stacks: options.stacks, begun: None, ended_ns: None })
+        Ok(Self {
+            root: root.clone(),
+            sched,
+            calls,
+            stacks: options.stacks,
+            begun: None,
+            ended_ns: None,
+        })
     }
 
     /// Starts to record; `graph` are the processes of the audio graph. Their children count as

@@ -1,6 +1,7 @@
 //! `archibald lab`: the virtual-time lab, one file a verb.
 
 mod bench;
+mod explain;
 mod init;
 mod progress;
 mod report;
@@ -22,6 +23,7 @@ pub(crate) struct Lab {
 enum Verb {
     Init(init::Init),
     Run(run::Run),
+    Explain(explain::Explain),
 }
 
 impl Lab {
@@ -29,6 +31,7 @@ impl Lab {
         match self.verb {
             Verb::Init(verb) => verb.run(),
             Verb::Run(verb) => verb.run(),
+            Verb::Explain(verb) => verb.run(),
         }
     }
 }
