@@ -1,11 +1,13 @@
 //! `archibald lab`: the virtual-time lab, one file a verb.
 
 mod bench;
+mod doctor;
 mod explain;
 mod init;
 mod progress;
 mod report;
 mod run;
+mod test;
 
 use crate::failure::Failure;
 
@@ -23,6 +25,8 @@ pub(crate) struct Lab {
 enum Verb {
     Init(init::Init),
     Run(run::Run),
+    Test(test::Test),
+    Doctor(doctor::Doctor),
     Explain(explain::Explain),
 }
 
@@ -31,6 +35,8 @@ impl Lab {
         match self.verb {
             Verb::Init(verb) => verb.run(),
             Verb::Run(verb) => verb.run(),
+            Verb::Test(verb) => verb.run(),
+            Verb::Doctor(verb) => verb.run(),
             Verb::Explain(verb) => verb.run(),
         }
     }

@@ -1,0 +1,230 @@
+//! `archibald lab test`: every scenario below a folder, for a continuous integration.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use archibald_lab::bench::{ControlKind, Prepared, verdict};
+use archibald_lab::explain::explain;
+use archibald_latency::Verdict;
+
+use super::bench::{How, ScenarioFile, Workplace, failure};
+use super::progress::Drawn;
+use super::run::trusted;
+use crate::commands::build;
+use crate::failure::{Context as _, Exit, Failure};
+use crate::terminal::{self, Steps};
+
+/// Run every scenario below a folder: lab.toml and *.lab.toml.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Test {
+    /// The folder.
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+    /// Write the outcome as JUnit's XML.
+    #[arg(long)]
+    junit: Option<PathBuf>,
+    #[command(flatten)]
+    how: How,
+    /// For programs.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How one scenario came out.
+struct Case {
+    path: PathBuf,
+    seconds: f64,
+    /// What was found, in words.
+    found: String,
+    /// Why it counts as failed.
+    failure: Option<String>,
+    exit: u8,
+}
+
+impl Test {
+    pub(crate) fn run(self) -> Result<u8, Failure> {
+        let mut paths = Vec::new();
+        find(&self.folder, &mut paths)?;
+        paths.sort();
+        if paths.is_empty() {
+            let message = format!("no scenario below {}", self.folder.display());
+            return Err(Failure::new(Exit::Use, message)
+                .with_remedy("Scenarios are called lab.toml or NAME.lab.toml."));
+        }
+        let files = paths.iter().map(|path| ScenarioFile::read(path));
+        let files = files.collect::<Result<Vec<_>, _>>()?;
+        let cancel = build::called_off()?;
+        let steps = Steps::new(self.how.quiet);
+        let scenarios: Vec<_> = files.iter().map(|file| &file.scenario).collect();
+        let place = Workplace::open(&self.how, &scenarios, &steps, &cancel)?;
+        let mut cases = Vec::new();
+        for file in &files {
+            steps.note(&format!("scenario {}", file.path.display()));
+            let begun = std::time::Instant::now();
+            let outcome = judge(&place, file, &steps, &cancel);
+            if cancel.is_cancelled() {
+                return Err(Failure::interrupted());
+            }
+            let (found, failure, exit) = match outcome {
+                Ok((found, failure)) => {
+                    let exit = u8::from(failure.is_some());
+                    (found, failure, exit)
+                }
+                Err(failure) => {
+                    let exit = failure.exit();
+                    let (message, _) = failure.words();
+                    ("no verdict".to_owned(), Some(message), exit)
+                }
+            };
+            let path = file.path.clone();
+            cases.push(Case { path, seconds: begun.elapsed().as_secs_f64(), found, failure, exit });
+        }
+        steps.finish();
+        drop(steps);
+        if let Some(path) = &self.junit {
+            fs::write(path, junit(&cases)).context(path.display())?;
+        }
+        show(&cases, self.json);
+        Ok(cases.iter().map(|case| case.exit).max().unwrap_or(0))
+    }
+}
+
+/// What a scenario's runs showed, and why that is not what it expects.
+fn judge(
+    place: &Workplace,
+    file: &ScenarioFile,
+    steps: &Steps,
+    cancel: &archibald_image::Cancel,
+) -> Result<(String, Option<String>), Failure> {
+    let prepared: Prepared = place.prepare(&file.scenario, steps, cancel)?;
+    let idle = trusted(place, &prepared, ControlKind::Idle, &Drawn(steps), cancel)?;
+    let runs = place.runs(file, &prepared, Some(&idle), steps, cancel)?;
+    let judgement = verdict(&file.scenario, &runs);
+    let expected = if file.scenario.expect.broken { Verdict::Broken } else { Verdict::Held };
+    let found = format!(
+        "{}, {} xruns in {} periods of virtual time",
+        judgement.verdict.word(),
+        judgement.xruns,
+        judgement.periods
+    );
+    if judgement.verdict != expected {
+        let failure = format!("expected {}, found {found}", expected.word());
+        return Ok((found, Some(failure)));
+    }
+    let (Some(cause), Some(run)) = (&file.scenario.expect.cause, runs.first()) else {
+        return Ok((found, None));
+    };
+    steps.step("lab: the first run again, with the kernel's trace");
+    let scratch = place.bench.scratch.join("explain");
+    let explained = explain(&place.bench, &prepared, &run.evidence.run, &scratch, cancel)
+        .and_then(|explained| explained.keep(&run.dir).map(|()| explained))
+        .map_err(failure)?;
+    let named = explained.main_cause().unwrap_or("no cause");
+    let failure = (named != cause).then(|| format!("expected the cause {cause}, found {named}"));
+    Ok((format!("{found}, {named}"), failure))
+}
+
+fn find(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    for entry in fs::read_dir(folder).context(folder.display())?.flatten() {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if !name.starts_with('.') && name != "target" {
+                find(&path, paths)?;
+            }
+        } else if name == "lab.toml" || name.ends_with(".lab.toml") {
+            paths.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn show(cases: &[Case], json: bool) {
+    if json {
+        let cases: Vec<_> = cases
+            .iter()
+            .map(|case| {
+                serde_json::json!({
+                    "scenario": case.path, "passed": case.failure.is_none(), "found": case.found,
+                    "failure": case.failure, "exit": case.exit,
+                })
+            })
+            .collect();
+        terminal::say_json(
+            &serde_json::json!({ "schema": "archibald.lab-test/1", "cases": cases }),
+        );
+        return;
+    }
+    let row = |case: &Case| {
+        let mark = if case.failure.is_none() { "pass" } else { "FAIL" };
+        vec![mark.to_owned(), case.path.display().to_string(), case.found.clone()]
+    };
+    terminal::say(&terminal::table(&["", "SCENARIO", "FOUND"], cases.iter().map(row).collect()));
+    for case in cases {
+        if let Some(failure) = &case.failure {
+            terminal::say(&format!("\n{}: {failure}", case.path.display()));
+        }
+    }
+}
+
+/// The form that Jenkins' and GitLab's readers agree on.
+fn junit(cases: &[Case]) -> String {
+    let failed = cases.iter().filter(|case| case.failure.is_some()).count();
+    let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        xml,
+        "<testsuite name=\"archibald lab (virtual time)\" tests=\"{}\" failures=\"{failed}\">",
+        cases.len()
+    );
+    for case in cases {
+        let name = escaped(&case.path.display().to_string());
+        let _ = write!(
+            xml,
+            "  <testcase classname=\"lab\" name=\"{name}\" time=\"{:.3}\">",
+            case.seconds
+        );
+        if let Some(failure) = &case.failure {
+            let _ = write!(xml, "<failure>{}</failure>", escaped(failure));
+        }
+        let _ = writeln!(xml, "<system-out>{}</system-out></testcase>", escaped(&case.found));
+    }
+    xml + "</testsuite>\n"
+}
+
+/// XML 1.0 has no control characters but tab and line ends.
+fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            c if c.is_control() && !"\t\n".contains(c) => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn junit_counts_failures_and_escapes_what_programs_said() {
+        let case = |path: &str, failure: Option<&str>| Case {
+            path: path.into(),
+            seconds: 1.5,
+            found: "held".to_owned(),
+            failure: failure.map(str::to_owned),
+            exit: 0,
+        };
+        let xml = junit(&[case("a/lab.toml", None), case("b&c.lab.toml", Some("<x>\u{1b}[1m"))]);
+        assert!(xml.contains("tests=\"2\" failures=\"1\""), "{xml}");
+        assert!(xml.contains("name=\"b&amp;c.lab.toml\""), "{xml}");
+        assert!(xml.contains("<failure>&lt;x&gt;[1m</failure>"), "{xml}");
+    }
+}
