@@ -107,6 +107,7 @@ pub struct Finished {
 #[derive(Debug, Serialize)]
 struct Beside<'a> {
     schema: &'static str,
+    scenario: &'a str,
     cost: archibald_latency::Cost,
     late_clients: &'a BTreeMap<String, u64>,
     counters: &'a BTreeMap<String, u64>,
@@ -278,6 +279,12 @@ impl Bench {
         evidence::read(&run_id(prepared, request), scenario, &circumstances, &done, dir)
     }
 
+    /// The name that a run of this scenario with this seed has.
+    #[must_use]
+    pub fn run_name(&self, prepared: &Prepared, seed: u64) -> String {
+        run_id(prepared, &self.request(&prepared.scenario, seed, false))
+    }
+
     /// A control on the scenario's machine with its server: out of the cache, or run now.
     ///
     /// # Errors
@@ -321,14 +328,15 @@ impl Bench {
         Ok(control)
     }
 
-    /// Keeps a run in `runs`: its files, the run itself, and the scenario that it is a run of.
+    /// Keeps a run in `runs`: its files, the run itself, and the scenario that it is a run of, given by
+    /// its path and its text.
     ///
     /// # Errors
     /// What the system said.
     pub fn keep(
         &self,
         evidence: &Evidence,
-        scenario_text: &str,
+        (scenario, scenario_text): (&str, &str),
         control: Option<&Control>,
         from: &Path,
         runs: &Path,
@@ -342,6 +350,7 @@ impl Bench {
         write("scenario.toml", scenario_text.as_bytes())?;
         let beside = Beside {
             schema: "archibald.experiment/1",
+            scenario,
             cost: evidence.run.cost,
             late_clients: &evidence.late_clients,
             counters: &evidence.counters,

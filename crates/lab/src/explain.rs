@@ -123,8 +123,8 @@ impl Explained {
     /// What the system said.
     pub fn keep(&self, run: &Path) -> Result<(), LabError> {
         let path = run.join(FILE);
-        let text = serde_json::to_vec_pretty(self)
-            .map_err(|error| LabError::Reply(error.to_string()))?;
+        let text =
+            serde_json::to_vec_pretty(self).map_err(|error| LabError::Reply(error.to_string()))?;
         fs::write(&path, text).during("write", &path)
     }
 

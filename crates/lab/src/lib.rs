@@ -10,6 +10,7 @@ mod emulator;
 mod error;
 pub mod evidence;
 pub mod experiment;
+pub mod explain;
 pub mod machine;
 mod mailbox;
 pub mod program;

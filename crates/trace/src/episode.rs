@@ -39,8 +39,7 @@ pub fn find(graph: &Graph, timeline: &Timeline) -> Vec<Episode> {
     let complete = graph.cycles.iter().filter(|begun| **begun + 2 * graph.period_ns <= end).count();
     for (number, begun) in graph.cycles.iter().copied().enumerate().take(complete) {
         let next = graph.cycles.get(number + 1).copied();
-        let before = number.checked_sub(1).and_then(|before| graph.cycles.get(before)).copied();
-        let timer_late_ns = before.map_or(0, |before| timer_late(graph, before, begun));
+        let timer_late_ns = timer_late(graph, timeline, begun);
         let Some((member, turn)) = late_member(graph, timeline, begun, next, timer_late_ns) else {
             continue;
         };
@@ -65,11 +64,16 @@ pub fn find(graph: &Graph, timeline: &Timeline) -> Vec<Episode> {
     episodes
 }
 
-/// How much later than a period after the last one the driver was woken, if it was at rest all along.
-fn timer_late(graph: &Graph, before: u64, begun: u64) -> u64 {
-    let due = before + graph.period_ns;
-    // A driver that was still busy when the period ended slept later, and no timer was late.
-    if graph.driver.turn_at(due).is_some() { 0 } else { begun.saturating_sub(due) }
+/// How much later than the driver's timer was due the driver was woken. A driver that has been late
+/// itself sets its next timer late, which is no fault of the timer.
+fn timer_late(graph: &Graph, timeline: &Timeline, begun: u64) -> u64 {
+    let timers = timeline.threads.get(&graph.driver.tid).map(|driver| driver.timers.as_slice());
+    let timers = timers.unwrap_or_default();
+    let next = timers.partition_point(|(at, _)| *at <= begun);
+    let last = next.checked_sub(1).and_then(|index| timers.get(index));
+    // One that was set by another clock than the trace's says nothing.
+    let is_near = |due: &u64| begun.abs_diff(*due) < 1_000_000_000;
+    last.map(|(_, due)| *due).filter(is_near).map_or(0, |due| begun.saturating_sub(due))
 }
 
 /// Who was not done with the period that began at `begun` when the next one began.

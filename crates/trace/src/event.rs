@@ -69,6 +69,11 @@ pub enum Event {
     },
     /// It ends.
     SoftirqExit,
+    /// The thread set a timer.
+    TimerSet {
+        /// When it is due, in ns of the clock that it was set by.
+        due_ns: u64,
+    },
     /// A timer's function begins.
     TimerEntry,
     /// It ends.
@@ -154,6 +159,7 @@ impl Decoder {
             "irq_handler_exit" => Event::IrqExit,
             "softirq_entry" => Event::SoftirqEntry { vector: number("vec")? },
             "softirq_exit" => Event::SoftirqExit,
+            "hrtimer_start" => Event::TimerSet { due_ns: word("expires")? },
             "hrtimer_expire_entry" => Event::TimerEntry,
             "hrtimer_expire_exit" => Event::TimerExit,
             "page_fault_user" | "page_fault_kernel" => {

@@ -124,7 +124,10 @@ pub fn explain(trace: &Trace, reported: &Reported<'_>, symbols: &[Symbols]) -> E
     explanation.periods = graph.cycles.len();
     explanation.graph = players(&context, &usual);
     let (first, last) = reported.window.unwrap_or((0, u64::MAX));
-    let counts = |found: &Episode| first <= found.span.to && found.span.from < last;
+    let counts = |found: &Episode| {
+        // Late is a period only when the next one begins.
+        first <= found.span.to && found.span.from.saturating_add(graph.period_ns) < last
+    };
     for found in episode::find(&graph, &timeline).into_iter().filter(counts) {
         explanation.episodes.push(one(&context, &words, &usual, &found));
     }

@@ -1,7 +1,7 @@
 //! The kernel's trace of an audio graph, and what it tells about an xrun.
 //!
 //! A capture ([`capture`]) holds the kernel's raw ring pages ([`page`]) and its own descriptions of
-//! the events ([`format`]); [`Trace`] reads it. From the events come the threads' histories
+//! the events ([`mod@format`]); [`Trace`] reads it. From the events come the threads' histories
 //! ([`timeline`]), from these the audio graph ([`graph`]) and the periods that were late
 //! ([`episode`]); [`cost`] says where their time went, [`cause`] what that means, and [`explain()`] puts
 //! it into words. No C library and no trace-cmd is needed; nothing but the capture is read.

@@ -110,6 +110,8 @@ pub struct Thread {
     pub faults: Vec<Fault>,
     /// Times in which it looked for memory to take from others.
     pub reclaims: Vec<Span>,
+    /// When it set timers, and when they were due.
+    pub timers: Vec<(u64, u64)>,
     /// When it was woken, and how.
     pub wakings: Vec<(u64, Woken)>,
 }
@@ -267,6 +269,9 @@ impl Timeline {
                     let span = Span { from, to: now };
                     self.threads.entry(entry.tid).or_default().reclaims.push(span);
                 }
+            }
+            Event::TimerSet { due_ns } => {
+                self.threads.entry(entry.tid).or_default().timers.push((now, *due_ns));
             }
             Event::TimerEntry => {
                 open.timers.insert((cpu, entry.tid));

@@ -42,6 +42,7 @@ const CALLS: &[&str] = &[
     "exceptions/page_fault_user",
     "exceptions/page_fault_kernel",
     "kmem/mm_page_alloc",
+    "timer/hrtimer_start",
     "lock/contention_begin",
     "lock/contention_end",
 ];

@@ -153,7 +153,7 @@ mod tests {
     fn make(root: &Root, pid: u32, parent: u32) {
         let folder = format!("/proc/{pid}");
         let stat =
-            format!("{pid} (a ) b) S {parent} 1 1 0 -1 0 120 0 7 0 {}88 1 0\n", "0 ".repeat(27));
+            format!("{pid} (a ) b) S {parent} 1 1 0 -1 0 120 0 7 0 {}88 1 0\n", "0 ".repeat(26));
         let status = format!("PPid:\t{parent}\nVmLck:\t  64 kB\nVmSwap:\t  8 kB\n");
         for (file, text) in [
             ("stat", stat.as_str()),

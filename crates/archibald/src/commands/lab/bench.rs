@@ -152,7 +152,8 @@ impl Workplace {
         let one = |seed: &u64| -> Result<Finished, LabError> {
             let dir = self.bench.scratch.join(format!("{seed}-{:p}", prepared));
             let evidence = self.bench.run(prepared, *seed, false, &dir, cancel)?;
-            self.bench.keep(&evidence, &file.text, control, &dir, &self.runs)
+            let scenario = (file.scenario.name.as_str(), file.text.as_str());
+            self.bench.keep(&evidence, scenario, control, &dir, &self.runs)
         };
         let results = in_parallel(self.jobs, seeds, one);
         results.into_iter().map(|result| result.map_err(failure)).collect()

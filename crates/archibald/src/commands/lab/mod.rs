@@ -2,6 +2,7 @@
 
 mod bench;
 mod doctor;
+mod explain;
 mod init;
 mod progress;
 mod report;
@@ -26,6 +27,7 @@ enum Verb {
     Run(run::Run),
     Test(test::Test),
     Doctor(doctor::Doctor),
+    Explain(explain::Explain),
 }
 
 impl Lab {
@@ -35,6 +37,7 @@ impl Lab {
             Verb::Run(verb) => verb.run(),
             Verb::Test(verb) => verb.run(),
             Verb::Doctor(verb) => verb.run(),
+            Verb::Explain(verb) => verb.run(),
         }
     }
 }

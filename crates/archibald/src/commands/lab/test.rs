@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use archibald_lab::bench::{ControlKind, Prepared, verdict};
+use archibald_lab::explain::explain;
 use archibald_latency::Verdict;
 
-use super::bench::{How, ScenarioFile, Workplace};
+use super::bench::{How, ScenarioFile, Workplace, failure};
 use super::progress::Drawn;
 use super::run::trusted;
 use crate::commands::build;
@@ -107,9 +108,21 @@ fn judge(
         judgement.xruns,
         judgement.periods
     );
-    let failure = (judgement.verdict != expected)
-        .then(|| format!("expected {}, found {found}", expected.word()));
-    Ok((found, failure))
+    if judgement.verdict != expected {
+        let failure = format!("expected {}, found {found}", expected.word());
+        return Ok((found, Some(failure)));
+    }
+    let (Some(cause), Some(run)) = (&file.scenario.expect.cause, runs.first()) else {
+        return Ok((found, None));
+    };
+    steps.step("lab: the first run again, with the kernel's trace");
+    let scratch = place.bench.scratch.join("explain");
+    let explained = explain(&place.bench, &prepared, &run.evidence.run, &scratch, cancel)
+        .and_then(|explained| explained.keep(&run.dir).map(|()| explained))
+        .map_err(failure)?;
+    let named = explained.main_cause().unwrap_or("no cause");
+    let failure = (named != cause).then(|| format!("expected the cause {cause}, found {named}"));
+    Ok((format!("{found}, {named}"), failure))
 }
 
 fn find(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<(), Failure> {
