@@ -147,7 +147,8 @@ impl Door {
                 StatusCode::PRECONDITION_FAILED => FsError::Exists,
                 StatusCode::PAYLOAD_TOO_LARGE => FsError::TooLarge,
                 StatusCode::INSUFFICIENT_STORAGE => FsError::InsufficientStorage,
-                StatusCode::BAD_REQUEST => FsError::Forbidden,
+                // A stream that still grows is not copied.
+                StatusCode::BAD_REQUEST | StatusCode::CONFLICT => FsError::Forbidden,
                 _ => FsError::GeneralFailure,
             }
         })

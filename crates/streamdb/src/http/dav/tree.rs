@@ -312,6 +312,10 @@ impl DavFileSystem for Tree {
             let to = self.new_name(to).await?;
             let node = self.node(from).await?;
             let from = name(from)?;
+            // A collection cannot become a part of itself.
+            if format!("{to}/").starts_with(&format!("{from}/")) {
+                return Err(FsError::Forbidden);
+            }
             self.door
                 .dav_write(move |store| match node {
                     Node::File(_) => moves::rename(store, &from, &to),
