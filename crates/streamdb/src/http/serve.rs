@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tower::ServiceExt;
 
+use super::access::Peer;
 use super::patience::Patient;
 use super::tls::Tls;
 
@@ -80,14 +83,19 @@ pub async fn serve_with(
             accepted = accepted => accepted,
             () = &mut end => break,
         };
-        let Ok((socket, _)) = accepted else {
+        let Ok((socket, peer)) = accepted else {
             // Out of file descriptors, most likely: they come back as connections end.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
         // Answers are written whole; waiting to fill a packet would only delay them.
         let _ = socket.set_nodelay(true);
-        let service = TowerToHyperService::new(app.clone());
+        let service = TowerToHyperService::new(app.clone().map_request(
+            move |mut request: hyper::Request<Incoming>| {
+                request.extensions_mut().insert(Peer(peer.ip()));
+                request
+            },
+        ));
         let socket = Patient::new(socket, limits.write);
         let (http, watcher, tls, patience) =
             (http.clone(), graceful.watcher(), tls.clone(), limits.head);
