@@ -5,6 +5,7 @@
 mod client;
 mod commands;
 mod outcome;
+mod trust;
 
 use std::process::ExitCode;
 

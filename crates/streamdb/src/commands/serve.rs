@@ -40,6 +40,10 @@ pub(crate) struct Serve {
     #[arg(long)]
     open: bool,
     /// Serve over TLS with the certificates of this PEM file, the server's own first
+    ///
+    /// One for a network of your own, which clients take with --cacert: openssl req -x509 -newkey ec
+    /// -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 -subj /CN=HOST -addext
+    /// subjectAltName=DNS:HOST -addext basicConstraints=critical,CA:FALSE -out cert.pem -keyout key.pem
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// PEM file with the key of the certificate

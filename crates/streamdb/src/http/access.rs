@@ -181,11 +181,14 @@ fn shows(token: &Token, request: &Request) -> bool {
 }
 
 fn calls_this_machine(request: &Request) -> bool {
-    let Some(host) = request.headers().get(header::HOST) else {
-        // Browsers always send one; what does not is no page from elsewhere.
-        return true;
+    let host = match (request.headers().get(header::HOST), request.uri().authority()) {
+        (Some(host), _) => host.to_str().ok(),
+        // HTTP/2 tells it with the address.
+        (None, Some(authority)) => Some(authority.as_str()),
+        // Browsers always tell one; what does not is no page from elsewhere.
+        (None, None) => return true,
     };
-    let Ok(host) = host.to_str() else {
+    let Some(host) = host else {
         return false;
     };
     let name = match host.strip_prefix('[') {
@@ -219,6 +222,8 @@ mod tests {
         for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:8080", "[::1]"] {
             assert!(calls(host), "{host}");
         }
+        let request = Request::builder().uri("https://example.org/v1/objects");
+        assert!(!calls_this_machine(&request.body(axum::body::Body::empty()).unwrap()));
         for host in ["example.org", "example.org:8080", "localhost.example.org", ""] {
             assert!(!calls(host), "{host}");
         }

@@ -8,6 +8,7 @@ mod backup;
 mod batch;
 mod blocking;
 mod condition;
+mod connection;
 mod dav;
 mod grant;
 mod health;
