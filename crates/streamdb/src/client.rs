@@ -14,6 +14,7 @@ use ureq::http::Response;
 use ureq::{Agent, Body};
 
 use crate::outcome::{Failure, Kind};
+use crate::trust;
 
 /// Everything but what an address may carry as it is; the slash keeps keys readable in logs.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'~');
@@ -32,6 +33,9 @@ pub(crate) struct Server {
     /// File with the token that the server wants
     #[arg(long, value_name = "FILE", env = "STREAMDB_TOKEN_FILE")]
     token_file: Option<PathBuf>,
+    /// PEM file with the certificates to trust instead of the system's, for https
+    #[arg(long, value_name = "FILE", env = "STREAMDB_CACERT")]
+    cacert: Option<PathBuf>,
 }
 
 /// A server, ready to be asked.
@@ -44,15 +48,20 @@ pub(crate) struct Client {
 impl Server {
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         let base = self.server.trim_end_matches('/').to_owned();
-        if !base.starts_with("http://") {
+        let secure = base.starts_with("https://");
+        if !secure && !base.starts_with("http://") {
             return Err(Failure::new(
                 Kind::Wrong,
                 format!("{:?} is not an address that this client can reach", self.server),
-                "give it as http://HOST:PORT",
+                "give it as http://HOST:PORT or https://HOST:PORT",
             ));
         }
         let token = self.token_file.as_deref().map(read_token).transpose()?;
-        let agent = Agent::config_builder()
+        let mut config = Agent::config_builder();
+        if secure {
+            config = config.tls_config(trust::config(self.cacert.as_deref())?);
+        }
+        let agent = config
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
@@ -136,7 +145,16 @@ impl Client {
         Failure::new(
             Kind::Lacking,
             format!("could not talk to the server {}: {error}", self.base),
-            "start it with `streamdb serve --data DIR`, or give its address with --server",
+            match error {
+                ureq::Error::Rustls(_) | ureq::Error::Tls(_) => {
+                    "give the certificate that the server shows, or that of who signed it, with --cacert"
+                }
+                // Certificates are checked while the connection is made, which is told as its failure.
+                ureq::Error::Io(error) if error.to_string().contains("certificate") => {
+                    "give the certificate that the server shows, or that of who signed it, with --cacert"
+                }
+                _ => "start it with `streamdb serve --data DIR`, or give its address with --server",
+            },
         )
     }
 }

@@ -114,6 +114,14 @@ pub enum WriteError {
         /// The longest value accepted, in bytes.
         limit: u64,
     },
+    /// The values would have more bytes together than their quota allows.
+    #[error("the quota of {limit} bytes {} is used up", covered(prefix))]
+    Quota {
+        /// What the keys begin with that the quota covers; empty for all.
+        prefix: String,
+        /// The most bytes that their values may have together.
+        limit: u64,
+    },
     /// The content type cannot be carried in a header.
     #[error("the content type {given:?} is not one")]
     ContentType {
@@ -373,6 +381,9 @@ impl WriteError {
             Self::TooLarge { .. } => {
                 "split the value, or start the server with a larger --max-object"
             }
+            Self::Quota { .. } => {
+                "delete values that are covered by it, or start the server with a larger quota"
+            }
             Self::ContentType { .. } => "give a type and subtype in ASCII, for example audio/wav",
             Self::Missing { .. } => "list what there is with `streamdb ls`",
             Self::StillOpen { .. } => "seal the stream first, or rename it instead",
@@ -404,6 +415,10 @@ impl WriteError {
 /// A used-up quota is a full disk to the one who meets it.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn covered(prefix: &str) -> String {
+    if prefix.is_empty() { "of the store".to_owned() } else { format!("of keys below {prefix:?}") }
 }
 
 fn holder(pid: Option<u32>) -> String {

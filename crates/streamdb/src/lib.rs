@@ -21,6 +21,7 @@
 //! index), `blobs/` (values over 64 KiB), `staging/` (unfinished uploads), `quarantine/` (what a repair took
 //! out), `lock` and `reserve`.
 
+mod amount;
 mod checksum;
 mod content;
 mod disk;
@@ -32,11 +33,13 @@ mod record;
 mod space;
 mod store;
 
+pub use amount::{Amount, AmountError};
 pub use checksum::{Checksum, ChecksumError};
 pub use error::{AppendError, BackupError, BatchError, OpenError, ReadError, WriteError};
 pub use key::{Key, KeyError};
 pub use record::Meta;
 pub use store::{
     Backup, Check, Conditions, Counts, Entry, Object, ObjectReader, Operation, Options, Page,
-    Problem, Put, Quarantined, Query, Repair, Store, Stored, Tags, Tail, Tailed, Transfer, Upload,
+    Problem, Put, Quarantined, Query, Quota, Repair, Store, Stored, Tags, Tail, Tailed, Transfer,
+    Upload,
 };

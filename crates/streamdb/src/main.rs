@@ -2,10 +2,10 @@
 //!
 //! `main` only calls and maps exit statuses; each verb has a file of its own under `commands`.
 
-mod bytes;
 mod client;
 mod commands;
 mod outcome;
+mod trust;
 
 use std::process::ExitCode;
 

@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test should fail at the line that fails")]
 
+use std::num::NonZeroU32;
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderName, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
-use streamdb::http::{Access, Settings, Token, app_with};
-use streamdb::{Checksum, Options, Store};
+use streamdb::http::{Access, Grant, Settings, Token, app_with};
+use streamdb::{Checksum, Options, Quota, Store};
 use tempfile::TempDir;
 use tower::ServiceExt;
 
@@ -347,4 +349,78 @@ async fn batches_usage_metadata_and_expiry() {
     for wrong in ["", "{}", r#"{"operations": [{"op": "burn", "key": "k"}]}"#] {
         door.ask("POST /v1/batch", &[], wrong).await.refused(400);
     }
+}
+
+#[tokio::test]
+async fn a_used_up_quota_is_told_before_and_while_the_body_comes() {
+    let quota = |prefix: &str, bytes| Quota { prefix: prefix.into(), bytes };
+    let quotas = vec![quota("", 500_000), quota("a/", 200_000)];
+    let door = Door::with(&Options { quotas, ..Options::default() }, Settings::default());
+    assert_eq!(door.put("/v1/objects/a/1", &bytes(150_000)).await.status(), 201);
+    // Told by its length, and come without one.
+    let long = door.put("/v1/objects/a/2", &bytes(60_000)).await;
+    let pieces = (0..5).map(|_| Ok::<_, std::io::Error>(bytes(60_000)));
+    let streamed = Body::from_stream(futures_util::stream::iter(pieces));
+    let unknown = door.ask("PUT /v1/objects/a/2", &[], streamed).await;
+    let dav = door.ask("PUT /dav/a/2", &[("content-length", "60000")], bytes(60_000)).await;
+    let unsaid = door.ask("PUT /dav/a/2", &[], bytes(60_000)).await;
+    assert_eq!(
+        (unsaid.status(), &unsaid.head.headers()["retry-after"]),
+        (507, &"60".parse().unwrap())
+    );
+    let append = door.ask("POST /v1/objects/a/s?append", &[], bytes(60_000)).await;
+    for (refused, how) in [(long, "put"), (unknown, "stream"), (dav, "dav"), (append, "append")] {
+        assert_eq!(refused.status(), 507, "{how}");
+        assert_eq!(refused.head.headers()["retry-after"], "60", "{how}");
+        let told = refused.json();
+        let error = told["error"].as_str().unwrap();
+        assert!(error.contains("quota of 200000 bytes of keys below \"a/\""), "{how}: {error}");
+    }
+    let batch = r#"{"operations":[{"op":"copy","from":"a/1","to":"a/2"}]}"#;
+    assert_eq!(door.ask("POST /v1/batch", &[], batch).await.status(), 507);
+    assert_eq!(door.put("/v1/objects/b", &bytes(300_000)).await.status(), 201);
+    assert_eq!(door.put("/v1/objects/b", &bytes(350_000)).await.status(), 200);
+    assert_eq!(door.put("/v1/objects/b", &bytes(350_001)).await.status(), 507);
+    // File managers are told what is left.
+    let ask =
+        "<D:propfind xmlns:D=\"DAV:\"><D:prop><D:quota-available-bytes/></D:prop></D:propfind>";
+    let told = door.ask("PROPFIND /dav/", &[("depth", "0")], ask).await;
+    let told = String::from_utf8(told.body.unwrap()).unwrap();
+    assert!(told.contains(">0</D:quota-available-bytes>"), "{told}");
+}
+
+#[tokio::test]
+async fn a_client_in_a_hurry_is_told_when_to_come_again() {
+    let grants = Grant::parse("0123456789abcdef\n0123456789abcdeg read\n").unwrap();
+    let settings = Settings {
+        access: Access::Tokens(grants),
+        rate: NonZeroU32::new(1),
+        ..Settings::default()
+    };
+    let door = Door::with(&Options::default(), settings);
+    let token = [("authorization", "Bearer 0123456789abcdef")];
+    let other = [("authorization", "Bearer 0123456789abcdeg")];
+    let mut statuses = Vec::new();
+    for _ in 0..20 {
+        let answer = door.get("/v1/objects", &token).await;
+        if answer.status() == 429 {
+            let wait: u64 = answer.head.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+            assert!((1..=2).contains(&wait), "{wait}");
+            assert!(answer.json()["remedy"].as_str().unwrap().contains("retry-after"));
+        }
+        statuses.push(answer.status());
+    }
+    // At least the first two, and the store was not asked as often as it was called.
+    assert_eq!(statuses[..2], [200, 200]);
+    assert!(statuses.contains(&429), "{statuses:?}");
+    assert_eq!(door.get("/v1/objects", &other).await.status(), 200);
+    // Guessing tokens is slowed down the same way, and monitors are not.
+    let mut guesses = Vec::new();
+    for n in 0..20 {
+        let guess = format!("Bearer 0123456789abcd{n:02}");
+        guesses.push(door.get("/v1/objects", &[("authorization", &guess)]).await.status());
+        assert_eq!(door.get("/health", &[]).await.status(), 200);
+    }
+    assert_eq!(guesses[..2], [401, 401]);
+    assert!(guesses.contains(&429), "{guesses:?}");
 }

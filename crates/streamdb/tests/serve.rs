@@ -125,3 +125,56 @@ fn a_huge_head_is_refused() {
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
     assert_eq!(server.put("k", b"x"), Some(201));
 }
+
+/// One connection is let in at a time: the second client is only answered because the first, which
+/// reads nothing of a large value, was given up.
+#[test]
+fn a_client_that_takes_nothing_of_its_answer_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = 64 << 20;
+    let server = Server::start(dir.path());
+    assert_eq!(server.put("large", &bytes(whole, 1)), Some(201));
+    drop(server);
+    let options = ["--write-timeout", "1", "--connections", "1"];
+    let server = Server::start_with(dir.path(), &options);
+    let mut stuck = TcpStream::connect(server.address).unwrap();
+    stuck.write_all(b"GET /v1/objects/large HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut first = [0; 12];
+    stuck.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    assert_eq!(server.put("small", b"x"), Some(201));
+    let mut rest = Vec::new();
+    let _ = stuck.read_to_end(&mut rest);
+    assert!(rest.len() < whole, "{}", rest.len());
+}
+
+#[test]
+fn quotas_and_rates_are_taken_from_the_command_line_and_the_token_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, "0123456789abcdef\n0123456789abcdeg write a/ 1K\n").unwrap();
+    let token = token.to_str().unwrap();
+    let store = dir.path().join("store");
+    let options = ["--token-file", token, "--quota", "4K"];
+    let server = Server::start_with(&store, &options);
+    let put = |key: &str, len| {
+        let file = dir.path().join("value");
+        std::fs::write(&file, bytes(len, 1)).unwrap();
+        server.run(&["put", "--token-file", token, key, file.to_str().unwrap()])
+    };
+    expect(&put("a/1", 1024), 0);
+    let refused = put("a/2", 1);
+    expect(&refused, 3);
+    assert!(
+        said(&refused).contains("quota of 1024 bytes of keys below \"a/\""),
+        "{}",
+        said(&refused)
+    );
+    expect(&put("b", 3072), 0);
+    let refused = put("c", 1);
+    assert!(said(&refused).contains("quota of 4096 bytes of the store"), "{}", said(&refused));
+    drop(server);
+    let server = Server::start_with(&dir.path().join("other"), &["--max-requests", "1"]);
+    let answers: Vec<_> = (0..20).filter_map(|_| server.put("k", b"x")).collect();
+    assert!(answers.contains(&429), "{answers:?}");
+}

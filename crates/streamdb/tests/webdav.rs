@@ -181,3 +181,70 @@ fn properties_outlive_the_server_and_move_along() {
     assert!(told.contains(">120<"), "{told}");
     assert_eq!(server.delete("moved"), Some(204));
 }
+
+/// Copies and moves once were gets and puts, which lost what WebDAV does not know of, and which a
+/// stream that is still being recorded did not survive.
+#[test]
+fn all_that_a_value_has_goes_along_at_once() {
+    let (_dir, server) = fresh();
+    let headers =
+        [("streamdb-meta-take", "3"), ("streamdb-ttl", "1000"), ("content-type", "audio/wav")];
+    let whole = bytes(300_000, 1);
+    let mut put = agent().put(server.object("a/k"));
+    for (name, value) in headers {
+        put = put.header(name, value);
+    }
+    assert_eq!(put.send(&whole).unwrap().status(), 201);
+    let open = agent().post(format!("{}?append", server.object("a/live"))).send("one").unwrap();
+    assert_eq!(open.status(), 201);
+    assert_eq!(ask(&server, "COPY /dav/a/k", &[("destination", "/dav/k2")], "").status(), 201);
+    let to = [("destination", "/dav/b")];
+    assert_eq!(ask(&server, "MOVE /dav/a", &to, "").status(), 201);
+    for key in ["b/k", "k2"] {
+        let told = agent().get(server.object(key)).call().unwrap();
+        let told = |name: &str| told.headers().get(name).unwrap().to_str().unwrap().to_owned();
+        assert_eq!((&*told("streamdb-meta-take"), &*told("content-type")), ("3", "audio/wav"));
+        assert!(told("streamdb-expires").parse::<u64>().unwrap() > 0);
+        assert_eq!(server.get(key).as_ref(), Some(&whole));
+    }
+    assert_eq!(server.get("a/k"), None);
+    // The recording goes on under its new name; a copy of half of one is refused.
+    let more = agent().post(format!("{}?append", server.object("b/live"))).send(" two").unwrap();
+    assert_eq!(more.status(), 200);
+    assert_eq!(server.get("b/live"), Some(b"one two".to_vec()));
+    let refused = ask(&server, "COPY /dav/b/live", &[("destination", "/dav/c")], "");
+    assert_eq!((refused.status(), server.get("c")), (403, None));
+    // A folder is not moved into itself.
+    let inside = ask(&server, "MOVE /dav/b", &[("destination", "/dav/b/in")], "");
+    assert_eq!((inside.status(), server.get("b/k").is_some()), (403, true));
+}
+
+#[test]
+fn a_folder_of_more_than_a_batch_is_moved_whole() {
+    let (_dir, server) = fresh();
+    let patch = "<D:propertyupdate xmlns:D=\"DAV:\"><D:set><D:prop>\
+        <bpm xmlns=\"urn:x\">99</bpm></D:prop></D:set></D:propertyupdate>";
+    let steps: Vec<_> =
+        (0..700).map(|n| format!(r#"{{"op":"put","key":"from/{n:04}","text":"{n}"}}"#)).collect();
+    let batch = format!(r#"{{"operations":[{}]}}"#, steps.join(","));
+    assert_eq!(
+        agent().post(format!("{}/v1/batch", server.url())).send(&batch).unwrap().status(),
+        200
+    );
+    for name in ["from/", "from/0000", "from/0699"] {
+        assert_eq!(ask(&server, &format!("PROPPATCH /dav/{name}"), &[], patch).status(), 207);
+    }
+    let to = [("destination", "/dav/to")];
+    assert_eq!(ask(&server, "MOVE /dav/from", &to, "").status(), 201);
+    for n in [0, 499, 500, 501, 699] {
+        assert_eq!(server.get(&format!("to/{n:04}")), Some(n.to_string().into_bytes()));
+    }
+    let usage = agent().get(format!("{}/v1/usage?prefix=from/", server.url())).call().unwrap();
+    assert!(usage.into_body().read_to_string().unwrap().contains("\"keys\":0"));
+    for name in ["to/", "to/0000", "to/0699"] {
+        let told = ask(&server, &format!("PROPFIND /dav/{name}"), &[("depth", "0")], "").body;
+        assert!(told.contains(">99<"), "{name}: {told}");
+    }
+    let left = agent().get(format!("{}/v1/objects?prefix=.streamdb/properties/from", server.url()));
+    assert!(left.call().unwrap().into_body().read_to_string().unwrap().contains("\"entries\":[]"));
+}

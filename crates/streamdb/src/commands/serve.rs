@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +10,11 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use clap::Args;
 use streamdb::http::{self, Access, Grant, Limits, Settings, Tls};
-use streamdb::{Options, Store};
+use streamdb::{Amount, Options, Quota, Store};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::print;
-use crate::bytes::Bytes;
 use crate::client::read_tokens;
 use crate::outcome::{Failure, Kind};
 
@@ -29,13 +29,21 @@ pub(crate) struct Serve {
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Ask every client for a token of this file: lines of TOKEN [read|write [PREFIX]]
+    /// Ask every client for a token of this file: lines of TOKEN [read|write [PREFIX [QUOTA]]]
+    ///
+    /// A token with a prefix is only good for keys that begin so. A quota, for example 10G, is the
+    /// most bytes that values below the prefix may have together; one that would be more is refused
+    /// with status 507.
     #[arg(long, value_name = "FILE", conflicts_with = "open")]
     token_file: Option<PathBuf>,
     /// Let in whoever reaches the port, without a token
     #[arg(long)]
     open: bool,
     /// Serve over TLS with the certificates of this PEM file, the server's own first
+    ///
+    /// One for a network of your own, which clients take with --cacert: openssl req -x509 -newkey ec
+    /// -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 -subj /CN=HOST -addext
+    /// subjectAltName=DNS:HOST -addext basicConstraints=critical,CA:FALSE -out cert.pem -keyout key.pem
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// PEM file with the key of the certificate
@@ -48,18 +56,31 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "SECONDS", default_value_t = 60,
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     write_timeout: u64,
-    /// Longest value accepted, for example 10G; no limit but the disk if not given
+    /// Longest value accepted, for example 10G; a longer one is refused with status 413
+    ///
+    /// No limit but quota and disk if not given.
     #[arg(long, value_name = "BYTES")]
-    max_object: Option<Bytes>,
+    max_object: Option<Amount>,
+    /// Most bytes of all values together, for example 100G; what would be more is refused with 507
+    ///
+    /// No limit but the disk if not given.
+    #[arg(long, value_name = "BYTES")]
+    quota: Option<Amount>,
+    /// Most requests a second of one client; what is more is refused with status 429
+    ///
+    /// Twice as many may come at once. A client is a token, or else an address. No limit if not
+    /// given.
+    #[arg(long, value_name = "PER_SECOND")]
+    max_requests: Option<NonZeroU32>,
     /// Disk space set aside so that deletes work on a full disk
     #[arg(long, value_name = "BYTES", default_value = "8M")]
-    reserve: Bytes,
+    reserve: Amount,
     /// Memory for pages of the index
     #[arg(long, value_name = "BYTES", default_value = "64M")]
-    cache: Bytes,
+    cache: Amount,
     /// Most bytes of a request's head
     #[arg(long, value_name = "BYTES", default_value = "64K")]
-    max_head: Bytes,
+    max_head: Amount,
     /// Seconds that a client may take for a request's head, or pause within a body
     #[arg(long, value_name = "SECONDS", default_value_t = 20,
           value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -80,6 +101,7 @@ impl Serve {
             max_object: self.max_object.map_or(defaults.max_object, |bytes| bytes.0),
             reserve: self.reserve.0,
             cache: usize::try_from(self.cache.0).unwrap_or(defaults.cache),
+            quotas: self.quotas(&access),
         };
         let store = Store::open(&self.data, &options)?;
         let runtime =
@@ -116,6 +138,15 @@ impl Serve {
         }
     }
 
+    fn quotas(&self, access: &Access) -> Vec<Quota> {
+        let whole = self.quota.map(|quota| Quota { prefix: String::new(), bytes: quota.0 });
+        let grants = if let Access::Tokens(grants) = access { &**grants } else { &[] };
+        let of_prefixes = grants.iter().filter_map(|grant| {
+            grant.quota.map(|bytes| Quota { prefix: grant.prefix.clone(), bytes })
+        });
+        whole.into_iter().chain(of_prefixes).collect()
+    }
+
     fn tls(&self) -> Result<Option<Tls>, Failure> {
         let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else {
             return Ok(None);
@@ -142,6 +173,7 @@ impl Serve {
         };
         let settings = Settings {
             access,
+            rate: self.max_requests,
             stall: Duration::from_secs(self.client_timeout),
             cors_origin: self.cors_origin.clone(),
             // To the journal, where there is one.

@@ -4,6 +4,8 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -13,7 +15,9 @@ use base64::Engine;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::Settings;
 use super::grant::Grant;
+use super::rate::{Client, Rates};
 use super::reply::Refusal;
 
 /// Who may come in.
@@ -71,8 +75,53 @@ impl fmt::Debug for Token {
     }
 }
 
-pub(super) async fn admit(State(access): State<Access>, request: Request, next: Next) -> Response {
-    let refusal = match &access {
+/// Where a request comes from, as the socket tells.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
+
+/// What is asked of every request before anything is looked up.
+#[derive(Clone)]
+pub(super) struct Gate {
+    access: Access,
+    rates: Option<Arc<Rates>>,
+}
+
+impl Gate {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let rates = settings.rate.map(|rate| Arc::new(Rates::new(rate)));
+        Self { access: settings.access.clone(), rates }
+    }
+
+    /// Counts the request for whoever makes it, and refuses it if it is one too many.
+    fn rate(&self, request: &Request, holder: Option<usize>) -> Option<Refusal> {
+        let client = match (holder, request.extensions().get::<Peer>()) {
+            (Some(holder), _) => Client::Holder(holder),
+            (None, Some(Peer(address))) => Client::from(*address),
+            (None, None) => Client::Anyone,
+        };
+        let wait = self.rates.as_ref()?.admit(client, Instant::now()).err()?;
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Some(
+            Refusal::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "more requests came than this store lets one client make",
+                "wait as long as the header retry-after says, in seconds; batches and larger pages need fewer requests",
+            )
+            .with(header::RETRY_AFTER, seconds.into()),
+        )
+    }
+}
+
+pub(super) async fn admit(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let holder = match &gate.access {
+        Access::Open | Access::Local => None,
+        Access::Token(token) => shows(token, &request).then_some(0),
+        Access::Tokens(grants) => grants.iter().position(|grant| shows(&grant.token, &request)),
+    };
+    if let Some(refusal) = gate.rate(&request, holder) {
+        return refusal.into_response();
+    }
+    let refusal = match &gate.access {
         Access::Open => None,
         Access::Local => (!calls_this_machine(&request)).then(|| {
             Refusal::new(
@@ -81,8 +130,8 @@ pub(super) async fn admit(State(access): State<Access>, request: Request, next: 
                 "use http://127.0.0.1 in the address, or start the server with --token-file or --open",
             )
         }),
-        Access::Token(token) => (!shows(token, &request)).then(|| unknown(&request)),
-        Access::Tokens(grants) => match grants.iter().find(|grant| shows(&grant.token, &request)) {
+        Access::Token(_) => holder.is_none().then(|| unknown(&request)),
+        Access::Tokens(grants) => match holder.and_then(|holder| grants.get(holder)) {
             Some(grant) => grant.refuses(&request),
             None => Some(unknown(&request)),
         },
@@ -132,11 +181,14 @@ fn shows(token: &Token, request: &Request) -> bool {
 }
 
 fn calls_this_machine(request: &Request) -> bool {
-    let Some(host) = request.headers().get(header::HOST) else {
-        // Browsers always send one; what does not is no page from elsewhere.
-        return true;
+    let host = match (request.headers().get(header::HOST), request.uri().authority()) {
+        (Some(host), _) => host.to_str().ok(),
+        // HTTP/2 tells it with the address.
+        (None, Some(authority)) => Some(authority.as_str()),
+        // Browsers always tell one; what does not is no page from elsewhere.
+        (None, None) => return true,
     };
-    let Ok(host) = host.to_str() else {
+    let Some(host) = host else {
         return false;
     };
     let name = match host.strip_prefix('[') {
@@ -170,6 +222,8 @@ mod tests {
         for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:8080", "[::1]"] {
             assert!(calls(host), "{host}");
         }
+        let request = Request::builder().uri("https://example.org/v1/objects");
+        assert!(!calls_this_machine(&request.body(axum::body::Body::empty()).unwrap()));
         for host in ["example.org", "example.org:8080", "localhost.example.org", ""] {
             assert!(!calls(host), "{host}");
         }

@@ -9,6 +9,7 @@ use percent_encoding::percent_decode_str;
 
 use super::access::{Token, TokenError};
 use super::reply::Refusal;
+use crate::{Amount, AmountError};
 
 /// A token and what it is good for.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub struct Grant {
     pub write: bool,
     /// What the keys must begin with; empty for all keys.
     pub prefix: String,
+    /// The most bytes that values below the prefix may have together, whoever puts them.
+    pub quota: Option<u64>,
 }
 
 /// A token file cannot be read as one.
@@ -36,17 +39,26 @@ pub enum GrantError {
         /// What is wrong with it.
         source: TokenError,
     },
-    /// The second word is no scope, or there are more than three words.
-    #[error("line {line} is not TOKEN, or TOKEN read|write, or TOKEN read|write PREFIX")]
+    /// The second word is no scope, or there are more than four words.
+    #[error("line {line} is not TOKEN, or followed by read|write, or by that, PREFIX and QUOTA")]
     Scope {
         /// Counted from 1.
         line: usize,
     },
+    /// The quota is no amount of bytes.
+    #[error("line {line}: {source}")]
+    Quota {
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        source: AmountError,
+    },
 }
 
 impl Grant {
-    /// Reads a token file: a line each, `TOKEN [read|write [PREFIX]]`. A token alone is good for
-    /// everything; empty lines and those that begin with `#` are passed over.
+    /// Reads a token file: a line each, `TOKEN [read|write [PREFIX [QUOTA]]]`, for example
+    /// `0123456789abcdef write takes/ 10G`. A token alone is good for everything; empty lines and
+    /// those that begin with `#` are passed over.
     ///
     /// # Errors
     /// [`GrantError`] names the line, and never what is in it.
@@ -64,12 +76,14 @@ impl Grant {
                 Some(_) => return Err(GrantError::Scope { line: line_number }),
             };
             let prefix = words.next().unwrap_or_default().to_owned();
+            let quota = words.next().map(str::parse::<Amount>).transpose();
+            let quota = quota.map_err(|source| GrantError::Quota { line: line_number, source })?;
             if words.next().is_some() {
                 return Err(GrantError::Scope { line: line_number });
             }
             let token = Token::new(token)
                 .map_err(|source| GrantError::Token { line: line_number, source })?;
-            grants.push(Self { token, write, prefix });
+            grants.push(Self { token, write, prefix, quota: quota.map(|quota| quota.0) });
         }
         if grants.is_empty() { Err(GrantError::Empty) } else { Ok(grants) }
     }
@@ -162,7 +176,11 @@ mod tests {
         assert_eq!(told, [(true, ""), (false, "takes/")]);
         assert_eq!(Grant::parse("# none\n").unwrap_err(), GrantError::Empty);
         assert!(matches!(Grant::parse("\nshort"), Err(GrantError::Token { line: 2, .. })));
-        for wrong in ["0123456789abcdef all", "0123456789abcdef read a b"] {
+        let quota = &Grant::parse("0123456789abcdef write takes/ 2K").unwrap()[0].quota;
+        assert_eq!(*quota, Some(2048));
+        let wrong = Grant::parse("0123456789abcdef write takes/ much");
+        assert!(matches!(wrong, Err(GrantError::Quota { line: 1, .. })));
+        for wrong in ["0123456789abcdef all", "0123456789abcdef read a 1 b"] {
             assert_eq!(Grant::parse(wrong).unwrap_err(), GrantError::Scope { line: 1 });
         }
     }

@@ -8,6 +8,7 @@ mod backup;
 mod batch;
 mod blocking;
 mod condition;
+mod connection;
 mod dav;
 mod grant;
 mod health;
@@ -19,6 +20,7 @@ mod origin;
 mod page;
 mod patience;
 mod range;
+mod rate;
 mod reply;
 mod serve;
 mod stream;
@@ -26,6 +28,7 @@ mod tls;
 mod upload;
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +51,9 @@ pub use tls::{Tls, TlsError};
 pub struct Settings {
     /// Who may come in.
     pub access: Access,
+    /// How many requests a second a client may make, by its token or else by its address; twice as
+    /// many at once. No limit if not told.
+    pub rate: Option<NonZeroU32>,
     /// How long a client may pause within the body that it sends.
     pub stall: Duration,
     /// The origin whose pages may use the door from a browser, besides the page of its own.
@@ -60,6 +66,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             access: Access::Open,
+            rate: None,
             stall: Duration::from_secs(30),
             cors_origin: None,
             notice: Arc::new(|_| {}),
@@ -94,7 +101,7 @@ pub fn app(store: Store) -> Router {
 
 /// The door to a store.
 pub fn app_with(store: Store, settings: Settings) -> Router {
-    let access = settings.access.clone();
+    let gate = access::Gate::new(&settings);
     let cors = settings.cors_origin.clone();
     let door = Door {
         store,
@@ -120,7 +127,7 @@ pub fn app_with(store: Store, settings: Settings) -> Router {
         .route("/dav", any(dav::handle))
         .route("/dav/", any(dav::handle))
         .route("/dav/{*path}", any(dav::handle))
-        .layer(axum::middleware::from_fn_with_state(access, access::admit));
+        .layer(axum::middleware::from_fn_with_state(gate, access::admit));
     let router = Router::new()
         .merge(objects)
         .route("/v1/openapi.json", get(openapi::openapi))

@@ -34,7 +34,7 @@ pub(super) const USER: &str = "streamdb-meta-";
 impl Door {
     /// Tells the operator what is this side's fault.
     pub(super) fn tell(&self, refusal: &Refusal) {
-        if refusal.status().is_server_error() {
+        if refusal.is_fault() {
             (self.settings.notice)(refusal.error());
         }
     }

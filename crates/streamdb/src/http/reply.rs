@@ -5,12 +5,16 @@ use axum::response::{IntoResponse, Json, Response};
 
 use crate::{AppendError, BatchError, KeyError, ReadError, WriteError};
 
+/// When to look again whether there is room, in seconds: what has expired is swept each minute.
+pub(super) const SWEPT: HeaderValue = HeaderValue::from_static("60");
+
 /// An answer that is not what was asked for.
 #[derive(Debug)]
 pub(super) struct Refusal {
     status: StatusCode,
     error: String,
     remedy: String,
+    fault: bool,
     extra: Option<Box<(header::HeaderName, HeaderValue)>>,
 }
 
@@ -20,7 +24,8 @@ impl Refusal {
         error: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self { status, error: error.into(), remedy: remedy.into(), extra: None }
+        let fault = status.is_server_error();
+        Self { status, error: error.into(), remedy: remedy.into(), fault, extra: None }
     }
 
     pub(super) fn bad(error: impl Into<String>, remedy: impl Into<String>) -> Self {
@@ -42,6 +47,11 @@ impl Refusal {
 
     pub(super) fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// Whether it is this side's fault, which its operator should know of.
+    pub(super) fn is_fault(&self) -> bool {
+        self.fault
     }
 
     pub(super) fn error(&self) -> &str {
@@ -81,6 +91,7 @@ impl From<ReadError> for Refusal {
 
 impl From<WriteError> for Refusal {
     fn from(error: WriteError) -> Self {
+        let quota = matches!(error, WriteError::Quota { .. });
         let status = match &error {
             WriteError::Condition { .. } => StatusCode::PRECONDITION_FAILED,
             WriteError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -89,12 +100,18 @@ impl From<WriteError> for Refusal {
             | WriteError::UserTooLarge { .. } => StatusCode::BAD_REQUEST,
             WriteError::Missing { .. } => StatusCode::NOT_FOUND,
             WriteError::StillOpen { .. } => StatusCode::CONFLICT,
-            WriteError::Full { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            WriteError::Full { .. } | WriteError::Quota { .. } => StatusCode::INSUFFICIENT_STORAGE,
             WriteError::DamagedIndex { .. } | WriteError::Io { .. } => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         };
-        Self::new(status, error.to_string(), error.remedy())
+        let mut refusal = Self::new(status, error.to_string(), error.remedy());
+        if status == StatusCode::INSUFFICIENT_STORAGE {
+            refusal = refusal.with(header::RETRY_AFTER, SWEPT);
+        }
+        // A quota is there to be met.
+        refusal.fault &= !quota;
+        refusal
     }
 }
 
@@ -120,7 +137,7 @@ impl From<BatchError> for Refusal {
         let (text, remedy) = (error.to_string(), error.remedy());
         match error {
             BatchError::TooMany { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, text, remedy),
-            BatchError::Step { error, .. } => Self::new(Self::from(error).status, text, remedy),
+            BatchError::Step { error, .. } => Self { error: text, ..Self::from(error) },
             BatchError::Write(error) => error.into(),
         }
     }

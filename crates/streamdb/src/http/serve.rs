@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use super::connection::{self, begins_second};
 use super::patience::Patient;
 use super::tls::Tls;
 
@@ -44,7 +43,7 @@ impl Default for Limits {
     }
 }
 
-/// Serves until `end` is ready, then lets the requests under way finish within [`Limits::drain`].
+/// Serves HTTP/1.1 and HTTP/2 until `end` is ready, then lets the requests under way finish within [`Limits::drain`].
 /// Returns whether all of them did.
 pub async fn serve(
     listener: TcpListener,
@@ -63,11 +62,6 @@ pub async fn serve_with(
     tls: Option<Tls>,
     end: impl Future<Output = ()>,
 ) -> bool {
-    let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .max_headers(limits.headers)
-        .max_buf_size(limits.head_bytes.max(8192));
     let places = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
     let mut end = std::pin::pin!(end);
@@ -80,30 +74,33 @@ pub async fn serve_with(
             accepted = accepted => accepted,
             () = &mut end => break,
         };
-        let Ok((socket, _)) = accepted else {
+        let Ok((socket, peer)) = accepted else {
             // Out of file descriptors, most likely: they come back as connections end.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
         // Answers are written whole; waiting to fill a packet would only delay them.
         let _ = socket.set_nodelay(true);
-        let service = TowerToHyperService::new(app.clone());
-        let socket = Patient::new(socket, limits.write);
-        let (http, watcher, tls, patience) =
-            (http.clone(), graceful.watcher(), tls.clone(), limits.head);
+        let (app, tls, limits, watcher) =
+            (app.clone(), tls.clone(), limits.clone(), graceful.watcher());
         tokio::spawn(async move {
-            // A connection that breaks is its client's affair.
+            let peer = peer.ip();
+            // A client that dawdles over its first bytes holds a place as well.
             match tls {
                 None => {
-                    let connection = http.serve_connection(TokioIo::new(socket), service);
-                    let _ = watcher.watch(connection).await;
+                    let second = tokio::time::timeout(limits.head, begins_second(&socket)).await;
+                    if let Ok(second) = second {
+                        let socket = Patient::new(socket, limits.write);
+                        connection::serve(socket, second, app, peer, &limits, watcher).await;
+                    }
                 }
                 Some(Tls(tls)) => {
-                    // A client that dawdles over the handshake holds a place as well.
-                    let socket = tokio::time::timeout(patience, tls.accept(socket)).await;
-                    if let Ok(Ok(socket)) = socket {
-                        let connection = http.serve_connection(TokioIo::new(socket), service);
-                        let _ = watcher.watch(connection).await;
+                    let socket = Patient::new(socket, limits.write);
+                    if let Ok(Ok(socket)) =
+                        tokio::time::timeout(limits.head, tls.accept(socket)).await
+                    {
+                        let second = socket.get_ref().1.alpn_protocol() == Some(b"h2");
+                        connection::serve(socket, second, app, peer, &limits, watcher).await;
                     }
                 }
             }

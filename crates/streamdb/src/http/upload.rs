@@ -43,7 +43,7 @@ pub(super) async fn put(
     }
     let put = Put { conditions: conditions(&headers)?, ..given(&headers, door.store.now())? };
     put.check()?;
-    check_length(&door, &headers)?;
+    check_length(&door, &key, &headers).await?;
     if !put.conditions.is_none() {
         // Spares the client sending what will be refused; the commit decides anew.
         let (store, of, wanted) = (door.store.clone(), key.clone(), put.conditions.clone());
@@ -51,7 +51,7 @@ pub(super) async fn put(
             blocking(move || store.stat(&of)).await.inspect_err(|refusal| door.tell(refusal))?;
         wanted.check(&key, there.as_ref())?;
     }
-    let received = receive(&door, &mut body).await;
+    let received = receive(&door, &key, &mut body).await;
     if received.is_err() {
         drain(&mut body).await;
     }
@@ -152,20 +152,33 @@ fn content_type(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
         .transpose()
 }
 
-pub(super) fn check_length(door: &Door, headers: &HeaderMap) -> Result<(), Refusal> {
+/// Refuses a value whose length is told, and for which there is no room, before it is sent.
+pub(super) async fn check_length(
+    door: &Door,
+    key: &Key,
+    headers: &HeaderMap,
+) -> Result<(), Refusal> {
     let length = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    let limit = door.store.max_object();
-    if length.is_some_and(|length| length > limit) {
-        return Err(WriteError::TooLarge { limit }.into());
+    match length {
+        Some(length) => begin(door, key).await?.admits(length).map_err(Refusal::from),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Begins an upload that is bounded by what there is room for.
+pub(super) async fn begin(door: &Door, key: &Key) -> Result<Upload, Refusal> {
+    if !door.store.has_quota(key) {
+        return Ok(door.store.upload());
+    }
+    let (store, of) = (door.store.clone(), key.clone());
+    blocking(move || store.upload_for(&of)).await.inspect_err(|refusal| door.tell(refusal))
 }
 
 /// Takes in the body; what is not yet written when it ends is handed back with the upload.
-async fn receive(door: &Door, body: &mut Body) -> Result<(Upload, Vec<Bytes>), Refusal> {
-    let mut upload = door.store.upload();
+async fn receive(door: &Door, key: &Key, body: &mut Body) -> Result<(Upload, Vec<Bytes>), Refusal> {
+    let mut upload = begin(door, key).await?;
     let mut gathered = Vec::new();
     let mut length = 0;
     while let Some(piece) = next(body, door.settings.stall).await? {

@@ -3,10 +3,12 @@
 //! A [`Change`] is built from steps (insert, remove, copy, rename) that all become true together.
 //! What is freed goes only after the commit; what was made for it goes if it does not happen.
 
+use std::cell::Cell;
+
 use redb::{ReadableTable, WriteTransaction};
 
 use super::stream::End;
-use super::{Conditions, Inner, as_io};
+use super::{Conditions, Inner, Quota, as_io};
 use crate::content::{ContentDir, ContentId};
 use crate::error::is_full;
 use crate::index::{
@@ -24,6 +26,7 @@ pub(super) struct Change<'t> {
     pub(super) txn: &'t WriteTransaction,
     pub(super) content: &'t ContentDir,
     pub(super) now: u64,
+    pub(super) quotas: &'t [Quota],
     pub(super) effects: &'t mut Effects,
 }
 
@@ -44,12 +47,32 @@ impl Inner {
         mut change: impl FnMut(&mut Change<'_>) -> Result<Result<T, E>, Fault>,
     ) -> Result<T, E> {
         let mut effects = Effects::default();
+        let over = Cell::new(false);
         let mut run = |effects: &mut Effects| {
             self.index.write(|txn| {
-                change(&mut Change { txn, content: &self.content, now: self.now(), effects })
+                let (content, quotas) = (&self.content, &*self.quotas);
+                let mut under_way = Change { txn, content, now: self.now(), quotas, effects };
+                let allowed = under_way.allowed()?;
+                let done = change(&mut under_way)?;
+                if frees {
+                    return Ok(done);
+                }
+                Ok(match under_way.keeps_to(&allowed)? {
+                    Ok(()) => done,
+                    Err(refusal) => {
+                        over.set(done.is_ok());
+                        done.and(Err(refusal.into()))
+                    }
+                })
             })
         };
         let mut done = run(&mut effects);
+        // What has expired counts until it is swept.
+        let again = over.get() && self.sweep_expired().is_ok_and(|swept| swept > 0);
+        if again {
+            effects.freed.clear();
+            done = run(&mut effects);
+        }
         // Even a delete needs room to write the changed pages to.
         if frees && matches!(done, Err(Fault::Full)) && self.reserve.release() {
             effects.freed.clear();
@@ -59,6 +82,10 @@ impl Inner {
             Ok(Ok(value)) => {
                 for (place, size) in effects.freed {
                     self.discard(&place, size);
+                }
+                if again {
+                    // What the first attempt had made.
+                    self.withdraw(&effects.made);
                 }
                 Ok(value)
             }
@@ -305,7 +332,7 @@ impl Change<'_> {
             }
         }
         self.txn.open_table(SUFFIXES)?.insert(reversed(key.as_bytes()).as_slice(), ())?;
-        self.count(0, record.meta.size)?;
+        self.count(key, 0, record.meta.size)?;
         self.write(key, record)
     }
 
@@ -345,7 +372,7 @@ impl Change<'_> {
         if let Some(at) = record.meta.expires {
             self.txn.open_table(EXPIRES)?.remove((at, key.as_bytes()))?;
         }
-        self.count(record.meta.size, 0)
+        self.count(key, record.meta.size, 0)
     }
 
     /// Takes out what only an open stream has.
@@ -365,12 +392,42 @@ impl Change<'_> {
         Ok(version)
     }
 
-    /// Counts bytes that have gone and come.
-    pub(super) fn count(&self, gone: u64, come: u64) -> Result<(), Fault> {
+    /// Counts bytes that have gone and come under a key.
+    pub(super) fn count(&self, key: &Key, gone: u64, come: u64) -> Result<(), Fault> {
         let mut counters = self.txn.open_table(COUNTERS)?;
-        let bytes = counters.get(BYTES)?.map_or(0, |number| number.value());
-        counters.insert(BYTES, bytes.saturating_sub(gone).saturating_add(come))?;
+        let mut count = |name: &str| {
+            let bytes = counters.get(name)?.map_or(0, |number| number.value());
+            counters.insert(name, bytes.saturating_sub(gone).saturating_add(come))?;
+            Ok::<(), Fault>(())
+        };
+        count(BYTES)?;
+        for quota in self.quotas {
+            if !quota.prefix.is_empty() && quota.covers(key.as_bytes()) {
+                count(&quota.counter())?;
+            }
+        }
         Ok(())
+    }
+
+    /// What the quotas allow, looked up before a change: the most that each sum may be after it.
+    fn allowed(&self) -> Result<Vec<u64>, Fault> {
+        self.quotas.iter().map(|quota| Ok(quota.bytes.max(self.sum(quota)?))).collect()
+    }
+
+    /// Refuses a change that has made a sum greater than it may be.
+    fn keeps_to(&self, allowed: &[u64]) -> Step<()> {
+        for (quota, allowed) in self.quotas.iter().zip(allowed) {
+            if self.sum(quota)? > *allowed {
+                let prefix = quota.prefix.clone();
+                return Ok(Err(WriteError::Quota { prefix, limit: quota.bytes }));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn sum(&self, quota: &Quota) -> Result<u64, Fault> {
+        let counters = self.txn.open_table(COUNTERS)?;
+        Ok(counters.get(&*quota.counter())?.map_or(0, |sum| sum.value()))
     }
 
     fn value(&self, key: &Key) -> Result<Vec<u8>, Fault> {

@@ -46,11 +46,16 @@ impl Store {
     /// # Errors
     /// [`WriteError`]; what is left is removed by the next sweep.
     pub fn sweep_expired(&self) -> Result<u64, WriteError> {
-        let inner = &self.inner;
+        self.inner.sweep_expired()
+    }
+}
+
+impl Inner {
+    pub(super) fn sweep_expired(&self) -> Result<u64, WriteError> {
         let mut swept = 0;
         loop {
-            let now = inner.now();
-            let due = inner.index.read(|txn| {
+            let now = self.now();
+            let due = self.index.read(|txn| {
                 let expires = txn.open_table(EXPIRES)?;
                 let mut due = Vec::new();
                 for item in expires.range(..(now.saturating_add(1), &b""[..]))?.take(AT_ONCE) {
@@ -59,11 +64,11 @@ impl Store {
                 }
                 Ok(due)
             });
-            let due = due.map_err(|fault| inner.write_fault(fault))?;
+            let due = due.map_err(|fault| self.write_fault(fault))?;
             if due.is_empty() {
                 return Ok(swept);
             }
-            inner.commit::<_, WriteError>(true, |change| {
+            self.commit::<_, WriteError>(true, |change| {
                 for (at, raw) in &due {
                     change.txn.open_table(EXPIRES)?.remove((*at, raw.as_slice()))?;
                     // Anything else there is a newer value, or damage that is told elsewhere.
@@ -82,9 +87,7 @@ impl Store {
             swept += due.len() as u64;
         }
     }
-}
 
-impl Inner {
     pub(super) fn now(&self) -> u64 {
         self.clock.now()
     }

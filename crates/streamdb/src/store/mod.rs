@@ -11,6 +11,7 @@ mod conditions;
 mod expire;
 mod list;
 mod pins;
+mod quota;
 mod read;
 mod repair;
 mod stream;
@@ -36,6 +37,7 @@ pub use batch::{Operation, Transfer};
 pub use check::{Check, Problem};
 pub use conditions::{Conditions, Tags};
 pub use list::{Entry, Page, Query};
+pub use quota::Quota;
 pub use read::{Object, ObjectReader};
 pub use repair::{Quarantined, Repair};
 pub use tail::{Tail, Tailed};
@@ -52,11 +54,19 @@ pub struct Options {
     pub reserve: u64,
     /// Memory for pages of the index, in bytes.
     pub cache: usize,
+    /// How many bytes values may have together, all of them or those below a prefix.
+    pub quotas: Vec<Quota>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { create: true, max_object: u64::MAX, reserve: 8 << 20, cache: 64 << 20 }
+        Self {
+            create: true,
+            max_object: u64::MAX,
+            reserve: 8 << 20,
+            cache: 64 << 20,
+            quotas: Vec::new(),
+        }
     }
 }
 
@@ -85,6 +95,7 @@ struct Inner {
     content: ContentDir,
     reserve: Reserve,
     max_object: u64,
+    quotas: Vec<Quota>,
     streams: stream::Streams,
     pins: pins::Pins,
     clock: expire::Clock,
@@ -137,6 +148,8 @@ impl Store {
         let content = ContentDir::open(dir, disk)
             .map_err(OpenError::io("make the directories of the store in", dir))?;
         sweep(&index, &content).map_err(fault)?;
+        let quotas = quota::distinct(&options.quotas);
+        quota::settle(&index, &quotas).map_err(fault)?;
         let reserve = Reserve::open(dir, options.reserve);
         let store = Self {
             inner: Arc::new(Inner {
@@ -145,6 +158,7 @@ impl Store {
                 content,
                 reserve,
                 max_object: options.max_object,
+                quotas,
                 streams: stream::Streams::default(),
                 pins: pins::Pins::default(),
                 clock: expire::Clock::default(),

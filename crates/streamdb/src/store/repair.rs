@@ -182,7 +182,8 @@ impl Inner {
             for raw in stray.1.keys() {
                 change.txn.open_table(VALUES)?.remove(raw.as_slice())?;
             }
-            mend_suffixes(change.txn).map(Ok)
+            let sums = super::quota::sum(change.txn, change.quotas.iter())?;
+            mend_suffixes(change.txn).map(|mended| Ok(mended + sums))
         })?;
         Ok(())
     }

@@ -186,7 +186,7 @@ impl Change<'_> {
             Ok(record) => record,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        self.count(record.meta.size, writer.size)?;
+        self.count(key, record.meta.size, writer.size)?;
         record.meta.size = writer.size;
         record.meta.checksum = Checksum::from_bytes(writer.checksum.clone().finalize().into());
         record.meta.modified = self.now;

@@ -2,6 +2,7 @@
 
 mod moves;
 mod power;
+mod quota;
 mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};

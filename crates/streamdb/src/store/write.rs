@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::{Conditions, IN_INDEX, IN_RECORD, Inner, Store};
 use crate::content::Staged;
 use crate::record::{Place, Record};
-use crate::{Checksum, Key, Meta, WriteError};
+use crate::{Checksum, Key, Meta, ReadError, WriteError};
 
 /// How a value is put.
 #[derive(Debug, Clone, Default)]
@@ -86,6 +86,8 @@ pub struct Upload {
     staged: Option<Staged>,
     checksum: Sha256,
     size: u64,
+    limit: u64,
+    of: Option<Key>,
 }
 
 impl Store {
@@ -98,7 +100,18 @@ impl Store {
             staged: None,
             checksum: Sha256::new(),
             size: 0,
+            limit: self.inner.max_object,
+            of: None,
         }
+    }
+
+    /// Begins an upload of a value for this key: one that [`Store::room`] has no room for is
+    /// refused while it comes, rather than when all of it is on the disk.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the index cannot be read.
+    pub fn upload_for(&self, key: &Key) -> Result<Upload, ReadError> {
+        Ok(Upload { limit: self.room(key)?, of: Some(key.clone()), ..self.upload() })
     }
 
     /// Stores a value under a key. When this returns, the value is on the disk.
@@ -159,14 +172,12 @@ impl Upload {
     /// Takes the next bytes of the value.
     ///
     /// # Errors
-    /// [`WriteError::TooLarge`], [`WriteError::Full`] or [`WriteError::Io`]; the upload is then
-    /// spoilt and must be dropped.
+    /// [`WriteError::TooLarge`], [`WriteError::Quota`], [`WriteError::Full`] or [`WriteError::Io`];
+    /// the upload is then spoilt and must be dropped.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         let inner = Arc::clone(&self.inner);
         let size = self.size.saturating_add(bytes.len() as u64);
-        if size > inner.max_object {
-            return Err(WriteError::TooLarge { limit: inner.max_object });
-        }
+        self.admits(size)?;
         self.checksum.update(bytes);
         self.size = size;
         if self.staged.is_none() && self.small.len() + bytes.len() <= IN_INDEX {
@@ -190,6 +201,20 @@ impl Upload {
         staged.write(bytes).map_err(failed)
     }
 
+    /// Whether the value may have so many bytes.
+    ///
+    /// # Errors
+    /// [`WriteError::TooLarge`] or [`WriteError::Quota`].
+    pub fn admits(&self, size: u64) -> Result<(), WriteError> {
+        if size <= self.limit {
+            return Ok(());
+        }
+        Err(match &self.of {
+            Some(key) => self.inner.over(key, size),
+            None => WriteError::TooLarge { limit: self.limit },
+        })
+    }
+
     /// How many bytes have come.
     #[must_use]
     pub const fn size(&self) -> u64 {
@@ -204,7 +229,7 @@ impl Upload {
     /// commit itself it may be either the old value or the new one, but always a whole one.
     pub fn commit(self, key: &Key, put: &Put) -> Result<Stored, WriteError> {
         put.check()?;
-        let Self { inner, small, staged, checksum, size } = self;
+        let Self { inner, small, staged, checksum, size, .. } = self;
         let in_index = if staged.is_some() { 0 } else { size };
         inner
             .reserve

@@ -25,8 +25,8 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    pub(super) fn new(door: Door, key: Key, put: Put) -> Self {
-        let upload = Some(door.store.upload());
+    pub(super) fn new(door: Door, key: Key, put: Put, upload: Upload) -> Self {
+        let upload = Some(upload);
         Self { door, key, put, upload, gathered: Vec::new(), length: 0, stored: None }
     }
 }

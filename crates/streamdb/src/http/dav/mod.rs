@@ -21,7 +21,7 @@ use dav_server::{DavConfig, DavHandler};
 use futures_util::{FutureExt, stream};
 
 use super::blocking::blocking;
-use super::reply::Refusal;
+use super::reply::{Refusal, SWEPT};
 use super::{Door, object, upload};
 pub(super) use locks::Leases;
 use tree::Tree;
@@ -65,9 +65,12 @@ pub(super) async fn handle(State(door): State<Door>, request: Request) -> Respon
         )
         .into_response();
     }
-    let length = upload::check_length(&door, request.headers());
-    if let (Err(refusal), true) = (length, method == Method::PUT) {
-        return refusal.into_response();
+    if method == Method::PUT {
+        if let Some(Ok(key)) = as_object(request.uri()).map(|uri| object::key(&uri)) {
+            if let Err(refusal) = upload::check_length(&door, &key, request.headers()).await {
+                return refusal.into_response();
+            }
+        }
     }
     let kind = request.headers().get(header::CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).map(str::to_owned);
@@ -83,7 +86,10 @@ pub(super) async fn handle(State(door): State<Door>, request: Request) -> Respon
         return Refusal::bad("this request is not WebDAV", "send it as RFC 4918 says")
             .into_response();
     };
-    let (parts, body) = response.into_parts();
+    let (mut parts, body) = response.into_parts();
+    if parts.status == StatusCode::INSUFFICIENT_STORAGE {
+        parts.headers.insert(header::RETRY_AFTER, SWEPT);
+    }
     Response::from_parts(parts, Body::new(body))
 }
 
@@ -147,7 +153,8 @@ impl Door {
                 StatusCode::PRECONDITION_FAILED => FsError::Exists,
                 StatusCode::PAYLOAD_TOO_LARGE => FsError::TooLarge,
                 StatusCode::INSUFFICIENT_STORAGE => FsError::InsufficientStorage,
-                StatusCode::BAD_REQUEST => FsError::Forbidden,
+                // A stream that still grows is not copied.
+                StatusCode::BAD_REQUEST | StatusCode::CONFLICT => FsError::Forbidden,
                 _ => FsError::GeneralFailure,
             }
         })

@@ -1,41 +1,53 @@
-//! Copying and renaming, made of the store's gets, puts and deletes.
-//!
-//! The one place to change where the store learns to do either in one transaction.
+//! Copying and renaming, by the store's own operations: a value and its properties go together, in
+//! one commit, and large values are not written again.
 
 use super::super::reply::Refusal;
 use super::properties;
-use crate::{Conditions, Key, Put, Query, Store};
+use crate::{Key, Operation, Query, Store, Transfer};
 
-/// Copies a value with its content type and properties.
+/// Names of which one batch takes care. Each is up to two operations: its value and its properties.
+const AT_ONCE: usize = Operation::MAX_COUNT / 2;
+
+/// Copies a value with all that belongs to it. A stream that still grows is refused.
 pub(super) fn copy(store: &Store, from: &str, to: &str) -> Result<(), Refusal> {
-    copy_value(store, &Key::new(from)?, &Key::new(to)?)?;
-    properties::carry(store, from, to)
+    let mut steps = vec![Operation::Copy(transfer(from, to)?)];
+    steps.extend(properties::copied(store, from, to)?);
+    store.batch(&steps)?;
+    Ok(())
 }
 
-/// Renames a value: the copy is on the disk before the old name goes.
+/// Renames a value; who reads along the stream that it may be goes on reading.
 pub(super) fn rename(store: &Store, from: &str, to: &str) -> Result<(), Refusal> {
-    copy(store, from, to)?;
-    store.delete(&Key::new(from)?, &Conditions::default())?;
-    Ok(properties::forget(store, from)?)
+    let mut steps = vec![Operation::Rename(transfer(from, to)?)];
+    steps.extend(properties::renamed(store, from, to)?);
+    store.batch(&steps)?;
+    Ok(())
 }
 
-/// Renames a collection, which is every key below it. What stops it leaves both names.
+/// Renames a collection, which is every key below it: up to [`AT_ONCE`] of them become true
+/// together. What stops a longer one leaves each key under one of its two names.
 pub(super) fn rename_all(store: &Store, from: &str, to: &str) -> Result<(), Refusal> {
-    let names = below(store, &format!("{from}/"))?;
-    for name in &names {
-        copy(store, name, &moved(name, from, to))?;
-    }
+    let (from, to) = (format!("{from}/"), format!("{to}/"));
+    let mut steps = Vec::new();
+    let names = below(store, &from)?;
     // A collection has properties also where it has no marker.
-    properties::carry(store, &format!("{from}/"), &format!("{to}/"))?;
-    for name in &names {
-        store.delete(&Key::new(name.as_str())?, &Conditions::default())?;
-        properties::forget(store, name)?;
+    if !names.contains(&from) {
+        steps.extend(properties::renamed(store, &from, &to)?);
     }
-    Ok(properties::forget(store, &format!("{from}/"))?)
+    for name in names {
+        if steps.len() >= 2 * AT_ONCE - 1 {
+            store.batch(&std::mem::take(&mut steps))?;
+        }
+        let moved = format!("{to}{}", name.strip_prefix(&from).unwrap_or_default());
+        steps.push(Operation::Rename(transfer(&name, &moved)?));
+        steps.extend(properties::renamed(store, &name, &moved)?);
+    }
+    store.batch(&steps)?;
+    Ok(())
 }
 
-fn moved(name: &str, from: &str, to: &str) -> String {
-    format!("{to}{}", name.strip_prefix(from).unwrap_or_default())
+fn transfer(from: &str, to: &str) -> Result<Transfer, Refusal> {
+    Ok(Transfer::new(Key::new(from)?, Key::new(to)?))
 }
 
 fn below(store: &Store, folder: &str) -> Result<Vec<String>, Refusal> {
@@ -49,16 +61,4 @@ fn below(store: &Store, folder: &str) -> Result<Vec<String>, Refusal> {
         }
         query.cursor = page.next;
     }
-}
-
-fn copy_value(store: &Store, from: &Key, to: &Key) -> Result<(), Refusal> {
-    let object = store.get(from)?.ok_or_else(|| Refusal::not_found(from))?;
-    let put = Put { content_type: Some(object.meta().content_type.clone()), ..Put::default() };
-    let mut reader = object.into_reader();
-    let mut upload = store.upload();
-    while let Some(piece) = reader.next_piece()? {
-        upload.write(&piece)?;
-    }
-    upload.commit(to, &put)?;
-    Ok(())
 }

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use dav_server::fs::DavProp;
 
 use super::super::reply::Refusal;
-use crate::{Conditions, Key, Put, Store, WriteError};
+use crate::{Conditions, Key, Operation, Put, ReadError, Store, Transfer, WriteError};
 
 /// What properties of one name may amount to, in bytes of JSON.
 const MOST: usize = 256 * 1024;
@@ -102,12 +102,32 @@ pub(super) fn forget(store: &Store, name: &str) -> Result<(), WriteError> {
     Ok(())
 }
 
-/// Gives the properties of one name to another, in place of what that had.
-pub(super) fn carry(store: &Store, from: &str, to: &str) -> Result<(), Refusal> {
-    forget(store, to)?;
-    let properties = all(store, from)?;
-    if !properties.is_empty() {
-        patch(store, to, properties.into_iter().map(|property| (true, property)).collect())?;
+/// What gives the properties of one name to another as well, in place of what that had.
+pub(super) fn copied(store: &Store, from: &str, to: &str) -> Result<Option<Operation>, Refusal> {
+    Ok(match (kept(store, from)?, place(to)) {
+        (Some(from), Some(to)) => Some(Operation::Copy(Transfer::new(from, to))),
+        (None, _) => kept(store, to)?.map(delete),
+        (Some(_), None) => None,
+    })
+}
+
+/// What moves the properties of one name to another, in place of what that had.
+pub(super) fn renamed(store: &Store, from: &str, to: &str) -> Result<Option<Operation>, Refusal> {
+    Ok(match (kept(store, from)?, place(to)) {
+        (Some(from), Some(to)) => Some(Operation::Rename(Transfer::new(from, to))),
+        (None, _) => kept(store, to)?.map(delete),
+        (Some(from), None) => Some(delete(from)),
+    })
+}
+
+/// Where the properties of a name are, if it has any.
+fn kept(store: &Store, name: &str) -> Result<Option<Key>, ReadError> {
+    match place(name) {
+        Some(key) => Ok(store.stat(&key)?.map(|_| key)),
+        None => Ok(None),
     }
-    Ok(())
+}
+
+fn delete(key: Key) -> Operation {
+    Operation::Delete { key, conditions: Conditions::default() }
 }

@@ -228,7 +228,10 @@ impl DavFileSystem for Tree {
                 put.conditions = Conditions::absent();
                 self.door.dav_write(move |store| store.put(&key, b"", &put)).await?;
             }
-            let file = Incoming::new(self.door.clone(), key(&name)?, put);
+            let key = key(&name)?;
+            let of = key.clone();
+            let upload = self.door.dav(move |store| store.upload_for(&of)).await?;
+            let file = Incoming::new(self.door.clone(), key, put, upload);
             Ok(Box::new(file) as Box<dyn DavFile>)
         })
     }
@@ -312,6 +315,10 @@ impl DavFileSystem for Tree {
             let to = self.new_name(to).await?;
             let node = self.node(from).await?;
             let from = name(from)?;
+            // A collection cannot become a part of itself.
+            if format!("{to}/").starts_with(&format!("{from}/")) {
+                return Err(FsError::Forbidden);
+            }
             self.door
                 .dav_write(move |store| match node {
                     Node::File(_) => moves::rename(store, &from, &to),
@@ -370,7 +377,7 @@ impl DavFileSystem for Tree {
     fn get_quota(&self) -> FsFuture<'_, (u64, Option<u64>)> {
         Box::pin(async move {
             let counts = self.door.dav(|store| store.counts()).await?;
-            Ok((counts.bytes, None))
+            Ok((counts.bytes, self.door.store.quota()))
         })
     }
 }

@@ -210,7 +210,27 @@ fn work(store: &Store, log: &Log) -> Vec<(usize, Model)> {
     store.delete(&key("a"), &Conditions::default()).unwrap();
     model.remove("a");
     done(&model);
+    let brief = Put { expires: Some(store.now() + HOUR), ..Put::default() };
+    for (name, len) in [("x", 10), ("y", 5000), ("z", 90_000), ("b", 100_000)] {
+        store.put(&key(name), &bytes(len, 5), &brief).unwrap();
+        model.insert(name.into(), bytes(len, 5));
+        done(&model);
+    }
+    store.inner.clock.advance(2 * HOUR);
+    store.sweep_expired().unwrap();
+    let_expire(&mut model);
+    done(&model);
     acknowledged
+}
+
+const HOUR: u64 = 3_600_000;
+
+fn let_expire(model: &mut Model) {
+    // Where the workload has come that far, and not before.
+    let brief = |name: &str, value: &[u8]| {
+        matches!(name, "x" | "y" | "z") || (name == "b" && value.len() == 100_000)
+    };
+    model.retain(|name, value| !brief(name, value));
 }
 
 fn held(store: &Store) -> Model {
@@ -265,6 +285,13 @@ fn whatever_a_power_cut_leaves_is_all_that_was_acknowledged() {
                 "cut {at} after {event:.60?}, {left:?}: {:?}",
                 holds.iter().map(|(name, value)| (name, value.len())).collect::<Vec<_>>()
             );
+            assert_eq!(store.check(|_| {}).unwrap().problems, vec![], "{at}: {left:?}");
+            // And what has expired goes from whatever was left.
+            store.inner.clock.advance(2 * HOUR);
+            store.sweep_expired().unwrap();
+            let mut left_over = holds;
+            let_expire(&mut left_over);
+            assert_eq!(held(&store), left_over, "{at}: {left:?}");
             assert_eq!(store.check(|_| {}).unwrap().problems, vec![], "{at}: {left:?}");
             cuts += 1;
         }
