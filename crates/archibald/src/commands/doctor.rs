@@ -163,6 +163,7 @@ fn trial(facts: &Facts) -> KvmTrial {
         disk: image.disk(),
         kernel: image.vmlinux().or_else(|| image.vmlinuz())?,
         initrd: image.initrd()?,
+        arguments: image.kernel_arguments().to_vec(),
     };
     Some(accel::trial(&qemu, &boot, Duration::from_secs(20)))
 }

@@ -86,6 +86,10 @@ impl Workplace {
         cancel: &Cancel,
     ) -> Result<Self, Failure> {
         let file = places::machine_file(how.machine.as_deref())?;
+        if file.machine.image.os == archibald_machine::Os::NixOs {
+            return Err(Failure::new(Exit::Environment, "the lab boots the Debian image only")
+                .with_remedy("Write os = \"debian\" in the machine file that --machine names."));
+        }
         let qemu = Qemu::find(places::qemu_path())
             .map_err(|error| Failure::new(Exit::Environment, &error).with_remedy(error.remedy()))?;
         let image = build::image(&file, false, false, steps, cancel)?;
