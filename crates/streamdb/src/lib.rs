@@ -22,10 +22,12 @@
 //! out), `lock` and `reserve`.
 
 mod amount;
+mod async_store;
 mod checksum;
 mod content;
 mod disk;
 mod error;
+#[cfg(feature = "server")]
 pub mod http;
 mod index;
 mod key;
@@ -34,6 +36,7 @@ mod space;
 mod store;
 
 pub use amount::{Amount, AmountError};
+pub use async_store::{AsyncStore, Broken, PutError};
 pub use checksum::{Checksum, ChecksumError};
 pub use error::{AppendError, BackupError, BatchError, OpenError, ReadError, WriteError};
 pub use key::{Key, KeyError};

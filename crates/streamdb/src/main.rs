@@ -2,6 +2,7 @@
 //!
 //! `main` only calls and maps exit statuses; each verb has a file of its own under `commands`.
 
+mod announce;
 mod client;
 mod commands;
 mod outcome;

@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::print;
+use crate::announce;
 use crate::client::read_tokens;
 use crate::outcome::{Failure, Kind};
 
@@ -49,6 +50,15 @@ pub(crate) struct Serve {
     /// PEM file with the key of the certificate
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Announce the server on the local network, so that it is found by this name (mDNS)
+    ///
+    /// File managers and browsers that look for services find it as a WebDAV folder and as a page.
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "StreamDB",
+          value_parser = service_name)]
+    announce: Option<String>,
+    /// Announce also a server that only this machine can reach
+    #[arg(long, requires = "announce")]
+    announce_loopback: bool,
     /// Let pages of this origin use the store from a browser, for example https://example.org
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     cors_origin: Option<HeaderValue>,
@@ -95,6 +105,13 @@ impl Serve {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let access = self.access()?;
         let tls = self.tls()?;
+        if self.announce.is_some() && self.listen.ip().is_loopback() && !self.announce_loopback {
+            return Err(Failure::new(
+                Kind::Wrong,
+                format!("{} cannot be reached by those who would find it", self.listen),
+                "listen on an address of the network, or give --announce-loopback too",
+            ));
+        }
         let defaults = Options::default();
         let options = Options {
             create: true,
@@ -194,11 +211,18 @@ impl Serve {
         let sweeper = tokio::spawn(sweep(store.clone()));
         let app = http::app_with(store, settings);
         let scheme = if tls.is_some() { "https" } else { "http" };
+        // Kept until the server ends, and then taken back.
+        let announced = match &self.announce {
+            Some(name) => Some(announce::announce(name, address, tls.is_some())?),
+            None => None,
+        };
         print(format_args!("listening on {scheme}://{address}"))?;
         // Without a service manager there is nobody to notify, and that is no failure.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         let all_done = http::serve_with(listener, app, &limits, tls, end).await;
         sweeper.abort();
+        // Told by the time that the last request ends: this waits for the network.
+        let _ = tokio::task::spawn_blocking(move || drop(announced)).await;
         if !all_done {
             print("ended although requests were still under way")?;
         }
@@ -223,6 +247,17 @@ fn origin(text: &str) -> Result<HeaderValue, String> {
     HeaderValue::from_str(text).ok().filter(|_| plain).ok_or_else(|| {
         "an origin is a scheme and a host, for example https://example.org".to_owned()
     })
+}
+
+/// A name of a service is one label of at most 63 bytes (RFC 6763, 4.1.1).
+fn service_name(text: &str) -> Result<String, String> {
+    let fits = (1..=63).contains(&text.len()) && !text.chars().any(char::is_control);
+    // The crate that sends it takes a dot for the end of a label.
+    if fits && !text.contains('.') {
+        Ok(text.to_owned())
+    } else {
+        Err("a name has 1 to 63 bytes and no dots".to_owned())
+    }
 }
 
 fn end() -> std::io::Result<impl Future<Output = ()>> {

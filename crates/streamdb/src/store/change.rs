@@ -409,27 +409,6 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// What the quotas allow, looked up before a change: the most that each sum may be after it.
-    fn allowed(&self) -> Result<Vec<u64>, Fault> {
-        self.quotas.iter().map(|quota| Ok(quota.bytes.max(self.sum(quota)?))).collect()
-    }
-
-    /// Refuses a change that has made a sum greater than it may be.
-    fn keeps_to(&self, allowed: &[u64]) -> Step<()> {
-        for (quota, allowed) in self.quotas.iter().zip(allowed) {
-            if self.sum(quota)? > *allowed {
-                let prefix = quota.prefix.clone();
-                return Ok(Err(WriteError::Quota { prefix, limit: quota.bytes }));
-            }
-        }
-        Ok(Ok(()))
-    }
-
-    fn sum(&self, quota: &Quota) -> Result<u64, Fault> {
-        let counters = self.txn.open_table(COUNTERS)?;
-        Ok(counters.get(&*quota.counter())?.map_or(0, |sum| sum.value()))
-    }
-
     fn value(&self, key: &Key) -> Result<Vec<u8>, Fault> {
         let values = self.txn.open_table(VALUES)?;
         let value = values.get(key.as_bytes())?;

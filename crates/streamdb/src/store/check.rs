@@ -8,10 +8,11 @@ use std::ops::Bound;
 use redb::{ReadableTable, ReadableTableMetadata};
 use sha2::{Digest, Sha256};
 
+use super::expire::wanted_expiry;
 use super::read::{Seen, verify};
 use super::{Inner, Store};
 use crate::content::{ContentId, Refused};
-use crate::index::{FILES, Fault, OBJECTS, SUFFIXES, VALUES};
+use crate::index::{EXPIRES, FILES, Fault, OBJECTS, SUFFIXES, VALUES};
 use crate::key::reversed;
 use crate::{Checksum, Key, Meta, ReadError};
 
@@ -186,7 +187,7 @@ impl Inner {
         in_table: u64,
         check: &mut Check,
     ) -> Result<(), ReadError> {
-        let (objects, suffixes, values, stray) = self
+        let (late, objects, suffixes, values, stray) = self
             .index
             .read(|txn| {
                 let mut stray = 0_u64;
@@ -194,7 +195,16 @@ impl Inner {
                     let id = ContentId::from_bytes(*item?.0.value());
                     stray += u64::from(!named.contains(&id));
                 }
+                let mut wanted = wanted_expiry(&txn.open_table(OBJECTS)?)?;
+                let mut late = 0;
+                for item in txn.open_table(EXPIRES)?.iter()? {
+                    let (row, size) = item?;
+                    let (at, raw) = row.value();
+                    late += u64::from(wanted.remove(raw) != Some((at, size.value())));
+                }
+                late += wanted.len() as u64;
                 Ok((
+                    late,
                     txn.open_table(OBJECTS)?.len()?,
                     txn.open_table(SUFFIXES)?.len()?,
                     txn.open_table(VALUES)?.len()?,
@@ -202,6 +212,11 @@ impl Inner {
                 ))
             })
             .map_err(|fault| self.read_fault(fault))?;
+        if late > 0 {
+            check.index(format!(
+                "{late} values are to expire at another time than they are said to"
+            ));
+        }
         if suffixes != objects {
             check.index(format!("the listing by suffix has {suffixes} keys, the store {objects}"));
         }

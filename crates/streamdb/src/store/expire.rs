@@ -2,11 +2,15 @@
 //!
 //! The store has no thread of its own; a server sweeps now and then, and opening a store does.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use redb::ReadableTable;
+
 use super::{Conditions, Inner, Store};
-use crate::index::EXPIRES;
+use crate::index::{EXPIRES, Fault};
+use crate::record::Record;
 use crate::{Key, Meta, WriteError};
 
 /// Keys removed in one transaction, so that writers wait for a sweep only briefly.
@@ -91,4 +95,20 @@ impl Inner {
     pub(super) fn now(&self) -> u64 {
         self.clock.now()
     }
+}
+
+/// What expires by the records: the name, and the moment and size that its row must have.
+pub(super) fn wanted_expiry(
+    objects: &impl ReadableTable<&'static [u8], &'static [u8]>,
+) -> Result<BTreeMap<Vec<u8>, (u64, u64)>, Fault> {
+    let mut wanted = BTreeMap::new();
+    for item in objects.iter()? {
+        let (raw, record) = item?;
+        let Ok(key) = Key::from_bytes(raw.value()) else { continue };
+        let Ok(Record { meta, .. }) = Record::decode(&key, record.value()) else { continue };
+        if let Some(at) = meta.expires {
+            wanted.insert(raw.value().to_vec(), (at, meta.size));
+        }
+    }
+    Ok(wanted)
 }

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 
 use redb::{ReadableTable, WriteTransaction};
 
+use super::change::{Change, Step};
 use super::{Inner, Store};
 use crate::index::{BYTES, COUNTERS, Fault, Index, OBJECTS};
 use crate::record::Record;
@@ -97,6 +98,29 @@ impl Inner {
             }
             _ => WriteError::TooLarge { limit: self.max_object },
         }
+    }
+}
+
+impl Change<'_> {
+    /// What the quotas allow, looked up before a change: the most that each sum may be after it.
+    pub(super) fn allowed(&self) -> Result<Vec<u64>, Fault> {
+        self.quotas.iter().map(|quota| Ok(quota.bytes.max(self.sum(quota)?))).collect()
+    }
+
+    /// Refuses a change that has made a sum greater than it may be.
+    pub(super) fn keeps_to(&self, allowed: &[u64]) -> Step<()> {
+        for (quota, allowed) in self.quotas.iter().zip(allowed) {
+            if self.sum(quota)? > *allowed {
+                let prefix = quota.prefix.clone();
+                return Ok(Err(WriteError::Quota { prefix, limit: quota.bytes }));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn sum(&self, quota: &Quota) -> Result<u64, Fault> {
+        let counters = self.txn.open_table(COUNTERS)?;
+        Ok(counters.get(&*quota.counter())?.map_or(0, |sum| sum.value()))
     }
 }
 

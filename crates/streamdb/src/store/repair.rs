@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 
 use redb::{ReadableTable, WriteTransaction};
 
+use super::expire::wanted_expiry;
 use super::{Conditions, Inner, Store};
 use crate::content::{ContentId, sync_dir};
-use crate::index::{BYTES, COUNTERS, FILES, Fault, OBJECTS, OPEN, SUFFIXES, SUMS, VALUES};
+use crate::index::{BYTES, COUNTERS, EXPIRES, FILES, Fault, OBJECTS, OPEN, SUFFIXES, SUMS, VALUES};
 use crate::key::reversed;
 use crate::record::{Place, Record};
 use crate::{BackupError, Check, Key, WriteError};
@@ -40,8 +41,7 @@ pub struct Quarantined {
 
 impl Store {
     /// Checks the store as [`Store::check`] does, takes what is damaged out of it into
-    /// `quarantine/`, and mends the tables of the index. A check afterwards finds nothing, unless
-    /// names in the index itself cannot be read.
+    /// `quarantine/`, and mends the tables of the index. A check afterwards finds nothing.
     ///
     /// Meant for a store that nobody else uses now.
     ///
@@ -58,6 +58,10 @@ impl Store {
             .iter()
             .filter_map(|problem| Key::new(problem.key.clone()?).ok())
             .collect();
+        for raw in inner.nameless()? {
+            let path = inner.quarantine_row(&raw)?;
+            repair.quarantined.push(Quarantined { key: None, path });
+        }
         for key in keys {
             if inner.readable(&key)? {
                 // Only its row among the suffixes is missing.
@@ -77,21 +81,54 @@ impl Store {
 }
 
 impl Inner {
+    /// Rows of the index whose names are no keys: nobody can ask for their values.
+    fn nameless(&self) -> Result<Vec<Vec<u8>>, BackupError> {
+        let found = self.index.read(|txn| {
+            let mut found = Vec::new();
+            for item in txn.open_table(OBJECTS)?.iter()? {
+                let (raw, _) = item?;
+                if Key::from_bytes(raw.value()).is_err() {
+                    found.push(raw.value().to_vec());
+                }
+            }
+            Ok(found)
+        });
+        found.map_err(|fault| BackupError::Read(self.read_fault(fault)))
+    }
+
+    /// Keeps such a row, and takes it out. A file that it named is nobody's then, and is found as
+    /// such by [`Inner::mend`].
+    fn quarantine_row(&self, raw: &[u8]) -> Result<PathBuf, BackupError> {
+        let (record, value) = self.rows(raw)?;
+        let parts = [("key", Some(raw)), ("record", Some(&*record)), ("value", value.as_deref())];
+        let path = self.quarantine(&parts, None)?;
+        self.commit::<_, WriteError>(true, |change| {
+            change.txn.open_table(OBJECTS)?.remove(raw)?;
+            change.txn.open_table(VALUES)?.remove(raw)?;
+            change.txn.open_table(SUFFIXES)?.remove(reversed(raw).as_slice())?;
+            Ok(Ok(()))
+        })?;
+        Ok(path)
+    }
+
+    /// What the index holds under a name: the record, and the value where it is apart from that.
+    fn rows(&self, raw: &[u8]) -> Result<(Vec<u8>, Option<Vec<u8>>), BackupError> {
+        let rows = self.index.read(|txn| {
+            let record = txn.open_table(OBJECTS)?.get(raw)?;
+            let record = record.map(|record| record.value().to_vec()).unwrap_or_default();
+            let value = txn.open_table(VALUES)?.get(raw)?;
+            Ok((record, value.map(|value| value.value().to_vec())))
+        });
+        rows.map_err(|fault| BackupError::Read(self.read_fault(fault)))
+    }
+
     fn readable(&self, key: &Key) -> Result<bool, BackupError> {
         Ok(self.read_whole(key).map_err(BackupError::Read)?.is_ok())
     }
 
     /// Keeps what is left of a value, before it is removed.
     fn set_aside(&self, key: &Key) -> Result<PathBuf, BackupError> {
-        let (record, value) = self
-            .index
-            .read(|txn| {
-                let record = txn.open_table(OBJECTS)?.get(key.as_bytes())?;
-                let record = record.map(|record| record.value().to_vec()).unwrap_or_default();
-                let value = txn.open_table(VALUES)?.get(key.as_bytes())?;
-                Ok((record, value.map(|value| value.value().to_vec())))
-            })
-            .map_err(|fault| BackupError::Read(self.read_fault(fault)))?;
+        let (record, value) = self.rows(key.as_bytes())?;
         let file = Record::decode(key, &record).ok().and_then(|record| record.place.file());
         let parts =
             [("key", Some(key.as_bytes())), ("record", Some(&record)), ("value", value.as_deref())];
@@ -182,8 +219,9 @@ impl Inner {
             for raw in stray.1.keys() {
                 change.txn.open_table(VALUES)?.remove(raw.as_slice())?;
             }
+            let mended = mend_suffixes(change.txn)? + mend_expiry(change.txn)?;
             let sums = super::quota::sum(change.txn, change.quotas.iter())?;
-            mend_suffixes(change.txn).map(|mended| Ok(mended + sums))
+            Ok(Ok(mended + sums))
         })?;
         Ok(())
     }
@@ -213,6 +251,22 @@ fn mend_suffixes(txn: &WriteTransaction) -> Result<u64, Fault> {
     // Sums of streams that are none any more are harmless, but nobody else would remove them.
     let open = txn.open_table(OPEN)?;
     txn.open_table(SUMS)?.retain(|(id, _), _| matches!(open.get(id), Ok(Some(_))))?;
+    Ok(mended)
+}
+
+/// Writes the list of what expires anew.
+fn mend_expiry(txn: &WriteTransaction) -> Result<u64, Fault> {
+    let mut expires = txn.open_table(EXPIRES)?;
+    let wanted = wanted_expiry(&txn.open_table(OBJECTS)?)?;
+    let mut mended = 0;
+    expires.retain(|(at, raw), size| {
+        let right = wanted.get(raw) == Some(&(at, size));
+        mended += u64::from(!right);
+        right
+    })?;
+    for (raw, (at, size)) in &wanted {
+        mended += u64::from(expires.insert((*at, raw.as_slice()), *size)?.is_none());
+    }
     Ok(mended)
 }
 

@@ -3,6 +3,7 @@
 mod moves;
 mod power;
 mod quota;
+mod rows;
 mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};
