@@ -107,7 +107,7 @@ impl LabError {
                     "The build runs inside the machine, in the scenario's folder; its output stands above."
                 }
                 Stage::Program => {
-                    "A program under test connects to the audio server by itself and runs until it is ended; `archibald lab shell` shows what it does."
+                    "A program under test connects to the audio server by itself and runs until it is ended; its last lines stand above."
                 }
                 Stage::Load => "Check load.command; it runs as nobody, in an empty folder.",
                 _ => "Another quantum or rate may be one that the audio server does not take.",
