@@ -75,7 +75,9 @@ pub fn read(
     let xruns = watch.xruns_in(&window);
     let seen = |meter: Meter| xruns.iter().filter(|xrun| xrun.source == meter).count() as u64;
     let mut counters: BTreeMap<Meter, u64> =
-        [Meter::JackCallback, Meter::FrameClock].map(|meter| (meter, seen(meter))).into();
+        [Meter::JackCallback, Meter::FrameClock, Meter::CallbackPause]
+            .map(|meter| (meter, seen(meter)))
+            .into();
     match scenario.audio.server {
         AudioServer::Jack => counters.insert(Meter::JackdLog, said.total()),
         AudioServer::PipeWire => counters.insert(Meter::PwTop, counted.counters.values().sum()),
