@@ -8,7 +8,7 @@ use crate::build::{BASE_DISK, IMAGE_DISK};
 use crate::error::During;
 use crate::ext4::Disk;
 use crate::guest_files::Overlay;
-use crate::{BuildError, Cancel, ExportError, Format, GuestFile, Manifest, Tools, export};
+use crate::{BuildError, Cancel, ExportError, Format, GuestFile, Kernel, Manifest, Tools, export};
 
 /// An image that was found whole. Its files are read-only by agreement: a machine puts its own
 /// copy-on-write layer over them.
@@ -83,11 +83,13 @@ impl Image {
         self.manifest.artifacts.contains_key(name).then(|| self.dir.join(name))
     }
 
-    /// Writes to `to` an initrd of its own kind for this image's kernel: the script or program
-    /// `init` as `/init`, busybox, the kernel modules `modules` with what they need, and `files`.
-    /// `work` is a directory for files in between.
+    /// Writes to `to` an initrd of its own kind for `kernel`, or for the image's own: the script or
+    /// program `init` as `/init`, the image's busybox, the kernel modules `modules` with what they
+    /// need, and `files`. `work` is a directory for files in between.
+    #[allow(clippy::too_many_arguments)]
     pub fn write_initrd(
         &self,
+        kernel: Option<&Kernel>,
         tools: &Tools,
         init: &[u8],
         modules: &[String],
@@ -98,8 +100,8 @@ impl Image {
         fs::create_dir_all(work).during("create", work)?;
         let path = self.base_disk();
         let disk = Disk { tools, path: &path };
-        let kernel = self.manifest.kernel.as_deref();
-        let kernel = kernel.map(|release| ModuleSource::Disk(disk, release));
+        let own = || self.manifest.kernel.as_deref().map(|r| ModuleSource::Disk(disk, r));
+        let kernel = kernel.map(|kernel| kernel.modules(tools)).or_else(own);
         let files = &Overlay::load(files)?;
         boot::write_initrd(disk, kernel, &Contents { init, modules, files }, to, work)
     }

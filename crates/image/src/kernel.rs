@@ -6,15 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::boot::{self, Contents, ModuleSource};
+use crate::boot::{self, ModuleSource};
 use crate::child::{Isolation, Watched, fresh_log, remove_tree};
 use crate::digest::Key;
 use crate::error::During;
-use crate::ext4::Disk;
-use crate::guest_files::Overlay;
-use crate::{
-    BuildError, Cache, Cancel, Contention, GuestFile, Image, Progress, Recipe, Stage, Tools,
-};
+use crate::{BuildError, Cache, Cancel, Contention, Progress, Recipe, Stage, Tools};
 
 /// Raised whenever the same package would be kept in another form.
 const BUILDER: &str = "1";
@@ -24,6 +20,8 @@ const NOTE: &str = "kernel.json";
 #[derive(Debug, Clone)]
 pub struct Kernel {
     dir: PathBuf,
+    /// Stands for `/` and holds the modules.
+    root: PathBuf,
     note: Note,
 }
 
@@ -53,30 +51,14 @@ impl Kernel {
         self.dir.join("vmlinux")
     }
 
-    /// As [`Image::write_initrd`], with this kernel's modules and the image's busybox.
-    #[allow(clippy::too_many_arguments)]
-    pub fn write_initrd(
-        &self,
-        image: &Image,
-        tools: &Tools,
-        init: &[u8],
-        modules: &[String],
-        files: &[GuestFile],
-        to: &Path,
-        work: &Path,
-    ) -> Result<(), BuildError> {
-        fs::create_dir_all(work).during("create", work)?;
-        let path = image.base_disk();
-        let disk = Disk { tools, path: &path };
-        let root = self.dir.join("root");
-        let kernel = Some(ModuleSource::Tree(tools, &root, self.release()));
-        let files = &Overlay::load(files)?;
-        boot::write_initrd(disk, kernel, &Contents { init, modules, files }, to, work)
+    /// Where its modules are.
+    pub(crate) fn modules<'a>(&'a self, tools: &'a Tools) -> ModuleSource<'a> {
+        ModuleSource::Tree(tools, &self.root, self.release())
     }
 
     fn read(dir: &Path) -> Option<Self> {
         let note: Note = serde_json::from_slice(&fs::read(dir.join(NOTE)).ok()?).ok()?;
-        let kernel = Self { dir: dir.to_owned(), note };
+        let kernel = Self { dir: dir.to_owned(), root: dir.join("root"), note };
         (kernel.note.schema == 1 && kernel.vmlinux().is_file()).then_some(kernel)
     }
 }

@@ -187,29 +187,8 @@ impl Recipe<'_> {
             content: archibald_image::Content::Bytes(self.told()?),
         });
         let initrd = dir.join("initrd");
-        match self.kernel {
-            None => {
-                self.image.write_initrd(
-                    tools,
-                    &self.init,
-                    &self.modules,
-                    &files,
-                    &initrd,
-                    &work,
-                )?;
-            }
-            Some(kernel) => {
-                kernel.write_initrd(
-                    self.image,
-                    tools,
-                    &self.init,
-                    &self.modules,
-                    &files,
-                    &initrd,
-                    &work,
-                )?;
-            }
-        }
+        let (init, modules) = (&self.init, &self.modules);
+        self.image.write_initrd(self.kernel, tools, init, modules, &files, &initrd, &work)?;
         let mailbox = work.join("mailbox");
         empty_mailbox(&mailbox)?;
         let files = snapshot.files(&initrd, &mailbox, &dir.join("console.log"));
