@@ -126,7 +126,7 @@ impl Builder<'_> {
             seed: 0,
             task: Task::Build { command: command.to_owned() },
         };
-        let collected = self.scratch.join("build");
+        let collected = self.scratch.join(format!("build-{}", key.name()));
         let done = experiment::run(self.snapshot, &request, folder, &collected, patience, cancel)?;
         done.whole(&collected)?;
         let made = collected.join(Reply::FOLDER);

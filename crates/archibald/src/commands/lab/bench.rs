@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use archibald_image::{Cancel, GuestFile, Recipe, guest_tree, package_list};
@@ -69,6 +70,8 @@ pub(super) struct Workplace {
     pub(super) bench: Bench,
     pub(super) runs: PathBuf,
     pub(super) jobs: usize,
+    /// Held while a control runs.
+    pub(super) control: Mutex<()>,
 }
 
 impl Drop for Workplace {
@@ -138,6 +141,7 @@ impl Workplace {
             },
             runs: directories.state.join("lab/runs"),
             jobs: how.jobs.unwrap_or(host).max(1),
+            control: Mutex::new(()),
         })
     }
 

@@ -8,7 +8,7 @@ use archibald_lab::bench::{ControlKind, Prepared, verdict};
 use archibald_lab::explain::explain;
 use archibald_latency::Verdict;
 
-use super::bench::{How, ScenarioFile, Workplace, failure};
+use super::bench::{How, ScenarioFile, Workplace, failure, in_parallel};
 use super::progress::Drawn;
 use super::run::trusted;
 use crate::commands::build;
@@ -57,28 +57,19 @@ impl Test {
         let cancel = build::called_off()?;
         let steps = Steps::new(self.how.quiet);
         let scenarios: Vec<_> = files.iter().map(|file| &file.scenario).collect();
-        let place = Workplace::open(&self.how, &scenarios, &steps, &cancel)?;
-        let mut cases = Vec::new();
-        for file in &files {
-            steps.note(&format!("scenario {}", file.path.display()));
-            let begun = std::time::Instant::now();
-            let outcome = judge(&place, file, &steps, &cancel);
-            if cancel.is_cancelled() {
-                return Err(Failure::interrupted());
-            }
-            let (found, failure, exit) = match outcome {
-                Ok((found, failure)) => {
-                    let exit = u8::from(failure.is_some());
-                    (found, failure, exit)
-                }
-                Err(failure) => {
-                    let exit = failure.exit();
-                    let (message, _) = failure.words();
-                    ("no verdict".to_owned(), Some(message), exit)
-                }
-            };
-            let path = file.path.clone();
-            cases.push(Case { path, seconds: begun.elapsed().as_secs_f64(), found, failure, exit });
+        let mut place = Workplace::open(&self.how, &scenarios, &steps, &cancel)?;
+        steps.step(&format!("lab: {} scenarios in virtual time", files.len()));
+        // Scenarios side by side, then the seeds of one, so that no CPU idles while one program is built
+        // and no more experiments run than were asked for.
+        let jobs = place.jobs;
+        place.jobs = (jobs / files.len()).max(1);
+        let cases = in_parallel(jobs, &files, |file| {
+            let case = Case::of(&place, file, &cancel);
+            steps.note(&case.line());
+            case
+        });
+        if cancel.is_cancelled() {
+            return Err(Failure::interrupted());
         }
         steps.finish();
         drop(steps);
@@ -87,6 +78,34 @@ impl Test {
         }
         show(&cases, self.json);
         Ok(cases.iter().map(|case| case.exit).max().unwrap_or(0))
+    }
+}
+
+impl Case {
+    fn of(place: &Workplace, file: &ScenarioFile, cancel: &archibald_image::Cancel) -> Self {
+        let begun = std::time::Instant::now();
+        // Two scenarios would draw over each other's steps.
+        let (found, failure, exit) = match judge(place, file, &Steps::new(true), cancel) {
+            Ok((found, failure)) => {
+                let exit = u8::from(failure.is_some());
+                (found, failure, exit)
+            }
+            Err(failure) => {
+                let exit = failure.exit();
+                let (message, _) = failure.words();
+                ("no verdict".to_owned(), Some(message), exit)
+            }
+        };
+        let seconds = begun.elapsed().as_secs_f64();
+        Self { path: file.path.clone(), seconds, found, failure, exit }
+    }
+
+    fn mark(&self) -> &'static str {
+        if self.failure.is_none() { "pass" } else { "FAIL" }
+    }
+
+    fn line(&self) -> String {
+        format!("{} {}: {}", self.mark(), self.path.display(), self.found)
     }
 }
 
@@ -116,7 +135,7 @@ fn judge(
         return Ok((found, None));
     };
     steps.step("lab: the first run again, with the kernel's trace");
-    let scratch = place.bench.scratch.join("explain");
+    let scratch = place.bench.scratch.join(format!("explain-{:p}", &raw const prepared));
     let explained = explain(&place.bench, &prepared, &run.evidence.run, &scratch, cancel)
         .and_then(|explained| explained.keep(&run.dir).map(|()| explained))
         .map_err(failure)?;
@@ -157,8 +176,7 @@ fn show(cases: &[Case], json: bool) {
         return;
     }
     let row = |case: &Case| {
-        let mark = if case.failure.is_none() { "pass" } else { "FAIL" };
-        vec![mark.to_owned(), case.path.display().to_string(), case.found.clone()]
+        vec![case.mark().to_owned(), case.path.display().to_string(), case.found.clone()]
     };
     terminal::say(&terminal::table(&["", "SCENARIO", "FOUND"], cases.iter().map(row).collect()));
     for case in cases {
