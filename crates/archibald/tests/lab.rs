@@ -115,6 +115,7 @@ fn what_is_killed_leaves_no_qemu_and_no_half_snapshot() {
         std::os::unix::fs::symlink(user.join("archibald").join(name), link).unwrap();
     }
     for signal in ["-KILL", "-INT"] {
+        let begun = std::time::SystemTime::now();
         let mut command = lab(&world, &["run", "--quiet", &path]);
         let mut child = command.env("XDG_CACHE_HOME", &cache).spawn().unwrap();
         let snapshots = cache.join("archibald/lab/snapshots");
@@ -125,13 +126,19 @@ fn what_is_killed_leaves_no_qemu_and_no_half_snapshot() {
                     && path.join("console.log").exists()
             })
         };
-        for _ in 0..1200 {
-            if half().is_some() {
+        // The boot that was killed before left its own half behind until this one sweeps it.
+        let booting = || {
+            let console = half().map(|path| path.join("console.log"));
+            let written = console.and_then(|path| std::fs::metadata(path).ok()?.modified().ok());
+            written.is_some_and(|written| written >= begun)
+        };
+        for _ in 0..2400 {
+            if booting() {
                 break;
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        assert!(half().is_some(), "no boot began");
+        assert!(booting(), "no boot began");
         Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
         let status = child.wait().unwrap();
         if signal == "-INT" {
