@@ -24,6 +24,7 @@ fn from_up_to_delete() {
     status_and_ls_say_that_it_runs(&world);
     exec_passes_words_and_status(&world);
     threads_are_listed_and_the_wrong_order_is_named(&world);
+    wakeups_are_measured_and_not_judged(&world);
     scan_puts_host_and_machine_side_by_side(&world);
     copy_brings_files_in_and_out(&world);
     the_store_answers_curl(&world);
@@ -115,6 +116,24 @@ fn threads_are_listed_and_the_wrong_order_is_named(world: &World) {
     assert!(what.contains("sleep (FIFO 95)"), "{what}");
     assert!(world.run(&["threads"]).out.contains("audio program"));
     assert_eq!(world.run(&["exec", "--", "pkill", "-x", "sleep"]).status, 0);
+}
+
+fn wakeups_are_measured_and_not_judged(world: &World) {
+    let said = world.run(&["measure", "wakeup", "--for", "2s", "--load", "fork", "--json"]);
+    let report: serde_json::Value =
+        serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{}{}", said.out, said.err));
+    let run = &report["run"];
+    let names: Vec<_> =
+        run["histograms"].as_array().unwrap().iter().filter_map(|h| h["name"].as_str()).collect();
+    assert_eq!(names, ["wakeup", "wakeup-housekeeping"], "{run:#}");
+    assert!(run["conditions"]["kernel"].as_str().unwrap().contains("PREEMPT_RT"), "{run:#}");
+    if run["source"] == "emulation" {
+        assert_eq!((said.status, &report["verdict"]), (0, &"not-judged".into()));
+        let said = world.run(&["report", report["file"].as_str().unwrap()]);
+        assert!(said.out.contains("emulated: not judged"), "{}", said.out);
+    }
+    let said = world.run(&["exec", "--", "pgrep", "stress-ng"]);
+    assert_eq!(said.out, "", "the load outlives the measurement");
 }
 
 fn scan_puts_host_and_machine_side_by_side(world: &World) {

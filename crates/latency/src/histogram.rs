@@ -74,12 +74,20 @@ impl Histogram {
 
     /// Adds a sample.
     pub fn record(&mut self, ns: u64) {
+        self.record_many(ns, 1);
+    }
+
+    /// Adds `count` samples of one value.
+    pub fn record_many(&mut self, ns: u64, count: u64) {
+        if count == 0 {
+            return;
+        }
         self.min_ns = if self.count == 0 { ns } else { self.min_ns.min(ns) };
         self.max_ns = self.max_ns.max(ns);
-        self.sum_ns = self.sum_ns.saturating_add(ns);
-        self.count = self.count.saturating_add(1);
+        self.sum_ns = self.sum_ns.saturating_add(ns.saturating_mul(count));
+        self.count = self.count.saturating_add(count);
         let bin = self.bins.entry(ns / NS_PER_BIN).or_default();
-        *bin = bin.saturating_add(1);
+        *bin = bin.saturating_add(count);
     }
 
     /// Adds the samples of another.

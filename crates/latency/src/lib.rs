@@ -7,6 +7,7 @@
 
 pub mod bound;
 mod compare;
+pub mod cyclictest;
 mod episodes;
 mod histogram;
 pub mod probe;

@@ -111,7 +111,7 @@ impl Meter {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Conditions {
-    /// The audio server: `jack` or `pipewire`.
+    /// The audio server: `jack` or `pipewire`; empty where no graph was measured.
     pub server: String,
     /// Sample rate in hertz.
     pub rate: u32,
@@ -158,11 +158,12 @@ impl Conditions {
 
     /// Every condition that is known, by name, in the order of a report.
     pub fn rows(&self) -> Vec<(String, String)> {
-        let mut rows = vec![
-            ("server".to_owned(), self.server.clone()),
-            ("sample rate".to_owned(), format!("{} Hz", self.rate)),
-            ("quantum".to_owned(), format!("{} frames", self.quantum)),
-        ];
+        let mut rows = Vec::new();
+        if !self.server.is_empty() {
+            rows.push(("server".to_owned(), self.server.clone()));
+            rows.push(("sample rate".to_owned(), format!("{} Hz", self.rate)));
+            rows.push(("quantum".to_owned(), format!("{} frames", self.quantum)));
+        }
         let mips = self.mips.map(|mips| format!("{mips} MIPS"));
         let seed = self.seed.map(|seed| seed.to_string());
         let known = [

@@ -62,6 +62,10 @@ impl Target {
     /// that the run does not have are left out.
     pub fn for_run(run: &crate::Run) -> Self {
         let mut target = Self::audio();
+        // Where no meter looked for xruns there is nothing to ask about them.
+        if run.counters.is_empty() {
+            target.limits.clear();
+        }
         for (name, at_most_ns) in [("wakeup", WAKEUP_NS), ("round-trip", AUDIO_NS)] {
             if run.histogram(name).is_some() {
                 let histogram = name.to_owned();
@@ -69,6 +73,16 @@ impl Target {
             }
         }
         target
+    }
+
+    /// The worst wake-up of a thread by a timer at most `at_most_ns`, 50 us unless told.
+    pub fn wakeup(at_most_ns: Option<u64>) -> Self {
+        let limit = Limit::Worst {
+            histogram: "wakeup".to_owned(),
+            at_most_ns: at_most_ns.unwrap_or(WAKEUP_NS),
+            tail: XRUN_SHARE,
+        };
+        Self { limits: vec![limit], confidence: Confidence::default() }
     }
 
     /// A lab's: at most this many xruns in each run.

@@ -203,7 +203,7 @@ pub fn judge(runs: &[Run], target: &Target) -> Judgement {
         per_hour_below: (hours > 0.0)
             .then(|| BOTH.map(|confidence| bound::upper_count(events, confidence) / hours)),
         trials: tally.trials(at_most.unwrap_or(0)),
-        notes: tally.notes(runs),
+        notes: tally.notes(runs, target),
         meters: tally.meters,
         looked: tally.looked,
     }
@@ -288,9 +288,10 @@ impl<'a> Tally<'a> {
         Trials { runs, repeated: self.repeated, failing, failing_below }
     }
 
-    fn notes(&self, all: &[Run]) -> Vec<String> {
+    fn notes(&self, all: &[Run], target: &Target) -> Vec<String> {
         let mut notes = Vec::new();
-        if self.unmetered {
+        let asked = |limit: &Limit| !matches!(limit, Limit::Worst { .. });
+        if self.unmetered && target.limits.iter().any(asked) {
             notes
                 .push("A run has no meter that looked for xruns; it counts as no evidence.".into());
         }

@@ -15,6 +15,8 @@ pub(crate) mod lab;
 pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod man;
+pub(crate) mod measure;
+pub(crate) mod report;
 pub(crate) mod restart;
 pub(crate) mod scan;
 pub(crate) mod shell;

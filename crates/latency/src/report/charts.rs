@@ -113,7 +113,7 @@ pub(super) fn complementary(series: &[(String, &Histogram)], limit: Option<u64>)
             28.0,
         );
     }
-    svg.text("number", (left - 8.0, 14.0), Anchor::End, "share above");
+    svg.text("number", (left - 8.0, 14.0), Anchor::End, "above");
     ("complementary".to_owned(), svg)
 }
 

@@ -17,13 +17,18 @@ pub(super) fn page(report: &Report) -> String {
     let mut body = String::new();
     head(&mut body, report);
     limits(&mut body, report);
-    body.push_str("<section><h2>Xruns</h2>");
-    figure(
-        &mut body,
-        &charts::timeline(report).1,
-        "Each mark is a period that was not served in time; \
-        the number at the left is what the meter counted. Meters see different things and are not added up.",
-    );
+    // A meter of wake-ups looks for no xruns, and a picture without any would look like none.
+    if report.judgement.looked.is_empty() {
+        body.push_str("<section><h2>Figures</h2>");
+    } else {
+        body.push_str("<section><h2>Xruns</h2>");
+        figure(
+            &mut body,
+            &charts::timeline(report).1,
+            "Each mark is a period that was not served in time; \
+            the number at the left is what the meter counted. Meters see different things and are not added up.",
+        );
+    }
     pairs(&mut body, figures(report).iter().map(|(name, value)| (*name, value.as_str())));
     findings(&mut body, report);
     body.push_str("</section>");

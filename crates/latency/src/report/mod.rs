@@ -155,7 +155,10 @@ impl Report {
 
     /// The charts as pictures of their own.
     pub fn charts(&self) -> Vec<Chart> {
-        let mut charts = vec![charts::timeline(self)];
+        let mut charts = Vec::new();
+        if !self.judgement.looked.is_empty() {
+            charts.push(charts::timeline(self));
+        }
         for named in self.distributions() {
             charts.push(charts::histogram(&named, self.limit_of(&named.name)));
             charts.push(charts::complementary(&self.each(&named), self.limit_of(&named.name)));

@@ -72,10 +72,13 @@ pub(super) fn at(report: &Report, run: &str, at_ns: u64) -> String {
 /// The figures of the judgement by name.
 pub(super) fn figures(report: &Report) -> Vec<(&'static str, String)> {
     let judgement = &report.judgement;
-    let mut rows = vec![
-        ("scheduled periods", grouped(judgement.periods)),
-        ("length", format!("{} of {}", span(judgement.seconds), clock(report))),
-    ];
+    let length = ("length", format!("{} of {}", span(judgement.seconds), clock(report)));
+    if judgement.looked.is_empty() {
+        let mut rows = vec![length, ("xruns", "no meter looked for them".to_owned())];
+        rows.extend(cost(report).map(|words| ("cost", words)));
+        return rows;
+    }
+    let mut rows = vec![("scheduled periods", grouped(judgement.periods)), length];
     let meters: Vec<&str> = judgement.meters.iter().map(|meter| meter.title()).collect();
     let by = if meters.is_empty() { String::new() } else { format!(", by {}", meters.join(", ")) };
     rows.push(("xruns", format!("{}{by}", grouped(judgement.xruns))));
