@@ -45,9 +45,13 @@ fn run() -> Done<()> {
     let keys = number("--keys", 1_000_000)?;
     if let Some(engine) = argument("--engine") {
         let dir = argument("--dir").ok_or("--engine wants --dir")?;
+        let dir = Path::new(&dir);
+        let reads = argument("--phase").is_some_and(|phase| phase == "read");
         let told = match engine.as_str() {
-            "redb" => raw(Path::new(&dir), keys)?,
-            "streamdb" => ours(Path::new(&dir), keys)?,
+            "redb" if reads => read_raw(dir, keys)?,
+            "redb" => fill_raw(dir, keys)?,
+            "streamdb" if reads => read_ours(dir, keys)?,
+            "streamdb" => fill_ours(dir, keys)?,
             other => return Err(format!("there is no engine {other:?}").into()),
         };
         println!("{told}");
@@ -61,8 +65,15 @@ fn run() -> Done<()> {
         let at = dir.path().join(engine);
         std::fs::create_dir(&at)?;
         let at = at.display().to_string();
-        let words = ["--engine", engine, "--dir", &at, "--keys", &keys.to_string()];
-        all.push((engine, ask(Command::new(std::env::current_exe()?).args(words))?));
+        let mut told = Map::new();
+        // Processes of their own: memory that filling has freed would hide what reading takes.
+        for phase in ["fill", "read"] {
+            let keys = keys.to_string();
+            let words = ["--engine", engine, "--dir", &at, "--keys", &keys, "--phase", phase];
+            let part = ask(Command::new(std::env::current_exe()?).args(words))?;
+            told.extend(part.as_object().cloned().unwrap_or_default());
+        }
+        all.push((engine, Value::Object(told)));
         std::fs::remove_dir_all(&at)?;
     }
     if let Some(folder) = argument("--earlier") {
@@ -149,7 +160,7 @@ fn backwards(text: &str) -> Vec<u8> {
 }
 
 /// The engine alone.
-fn raw(dir: &Path, keys: usize) -> Done<Value> {
+fn fill_raw(dir: &Path, keys: usize) -> Done<Value> {
     let path = dir.join("raw.redb");
     let db =
         Database::builder().create_with_file_format_v3(true).set_cache_size(CACHE).create(&path)?;
@@ -169,7 +180,11 @@ fn raw(dir: &Path, keys: usize) -> Done<Value> {
     };
     let batched = rate(keys / BATCH, |at| insert(at * BATCH, (at + 1) * BATCH))? * BATCH as f64;
     let single = rate(SINGLE, |at| insert(keys + at, keys + at + 1))?;
-    drop(db);
+    Ok(json!({ "batched": batched, "single": single }))
+}
+
+fn read_raw(dir: &Path, keys: usize) -> Done<Value> {
+    let path = dir.join("raw.redb");
     let before = anonymous();
     let begun = Instant::now();
     let db = Database::builder().set_cache_size(CACHE).open(&path)?;
@@ -203,12 +218,12 @@ fn raw(dir: &Path, keys: usize) -> Done<Value> {
         }
         if hits.len() < SHARED { Err("hits are lost".into()) } else { Ok(()) }
     })?;
-    Ok(json!({ "batched": batched, "single": single, "get": gets, "search": search, "open": open,
+    Ok(json!({ "get": gets, "search": search, "open": open,
         "memory": memory }))
 }
 
 /// The store.
-fn ours(dir: &Path, keys: usize) -> Done<Value> {
+fn fill_ours(dir: &Path, keys: usize) -> Done<Value> {
     let options = Options { cache: CACHE, ..Options::default() };
     let store = Store::open(dir, &options)?;
     let batched = rate(keys / BATCH, |batch| -> Done<()> {
@@ -228,7 +243,11 @@ fn ours(dir: &Path, keys: usize) -> Done<Value> {
         store.put(&Key::new(&key(keys + at, keys))?, &value(at), &Put::default())?;
         Ok(())
     })?;
-    drop(store);
+    Ok(json!({ "batched": batched, "single": single }))
+}
+
+fn read_ours(dir: &Path, keys: usize) -> Done<Value> {
+    let options = Options { cache: CACHE, ..Options::default() };
     let before = anonymous();
     let begun = Instant::now();
     let store = Store::open(dir, &options)?;
@@ -248,7 +267,7 @@ fn ours(dir: &Path, keys: usize) -> Done<Value> {
         let page = store.list(&Query { suffix, ..Query::default() })?;
         if page.entries.len() < SHARED { Err("hits are lost".into()) } else { Ok(()) }
     })?;
-    Ok(json!({ "batched": batched, "single": single, "get": gets, "search": search, "open": open,
+    Ok(json!({ "get": gets, "search": search, "open": open,
         "memory": memory }))
 }
 
