@@ -229,7 +229,7 @@ fn fill_ours(dir: &Path, keys: usize) -> Done<Value> {
     let batched = rate(keys / BATCH, |batch| -> Done<()> {
         let operations: Result<Vec<_>, _> = (batch * BATCH..(batch + 1) * BATCH)
             .map(|at| {
-                Key::new(&key(at, keys)).map(|key| Operation::Put {
+                Key::new(key(at, keys)).map(|key| Operation::Put {
                     key,
                     value: value(at).to_vec(),
                     put: Put::default(),
@@ -240,7 +240,7 @@ fn fill_ours(dir: &Path, keys: usize) -> Done<Value> {
         Ok(())
     })? * BATCH as f64;
     let single = rate(SINGLE, |at| -> Done<()> {
-        store.put(&Key::new(&key(keys + at, keys))?, &value(at), &Put::default())?;
+        store.put(&Key::new(key(keys + at, keys))?, &value(at), &Put::default())?;
         Ok(())
     })?;
     Ok(json!({ "batched": batched, "single": single }))
@@ -255,7 +255,7 @@ fn read_ours(dir: &Path, keys: usize) -> Done<Value> {
     let mut state = 1;
     let mut get = || -> Done<()> {
         let at = scattered(&mut state) % keys;
-        let found = store.get(&Key::new(&key(at, keys))?)?.ok_or("a key is lost")?;
+        let found = store.get(&Key::new(key(at, keys))?)?.ok_or("a key is lost")?;
         if found.into_bytes()? == value(at) { Ok(()) } else { Err("another value came".into()) }
     };
     rate(GETS / 4, |_| get())?;
