@@ -216,6 +216,51 @@ fn upload_search_play_delete_and_undo() {
 }
 
 #[test]
+fn live_streams_are_followed_and_runs_have_their_picture() {
+    let (_dir, server) = fresh();
+    let append = |text: &[u8]| {
+        let address = format!("{}?append", server.object("logs/live.txt"));
+        let answer = agent().post(address).header("content-type", "text/plain").send(text).unwrap();
+        assert!(answer.status().is_success());
+    };
+    append(b"first line\n");
+    let run = include_bytes!("../../latency/tests/golden/run-1.json");
+    let put =
+        agent().put(server.object("runs/one/run.json")).header("content-type", "application/json");
+    assert_eq!(put.send(&run[..]).unwrap().status(), 201);
+    let Some(browser) = Browser::start(false) else { return };
+    browser.post("/url", &json!({ "url": server.url() }));
+    browser.until("document.querySelector('[data-key=\"logs/live.txt\"] .live')");
+
+    // The list and the opened text grow with the stream, until it is sealed.
+    browser.run("document.querySelector('[data-key=\"logs/live.txt\"]').click()");
+    browser.until("document.getElementById('text').textContent === 'first line\\n'");
+    append(b"second line\n");
+    browser.until("document.getElementById('text').textContent.endsWith('second line\\n')");
+    browser.until(
+        "document.querySelector('[data-key=\"logs/live.txt\"] .size').textContent === '23 B'",
+    );
+    browser.screenshot("live.png");
+    let sealed = agent().post(format!("{}?seal", server.object("logs/live.txt"))).send_empty();
+    assert_eq!(sealed.unwrap().status(), 200);
+    browser.until("!document.querySelector('.live')");
+
+    // A run is found among the rest, by keyboard and by its button, and drawn.
+    browser.run("document.querySelector('[data-suffix=\"run.json\"]').click()");
+    browser.until("document.querySelectorAll('#rows tr').length === 1");
+    browser.run("document.querySelector('#rows tr').focus()");
+    let row = browser.post("/element", &json!({ "using": "css selector", "value": "#rows tr" }));
+    let row = row.as_object().unwrap().values().next().unwrap().as_str().unwrap();
+    browser.post(&format!("/element/{row}/value"), &json!({ "text": "\u{e007}" }));
+    browser.until("document.querySelectorAll('#run .bin').length > 3");
+    let xruns = browser.run("return document.querySelectorAll('#run .xrun').length");
+    assert_eq!(xruns, json!(4));
+    let told = browser.run("return document.getElementById('run').innerText");
+    assert!(told.as_str().unwrap().contains("virtual time"), "{told}");
+    browser.screenshot("run.png");
+}
+
+#[test]
 fn it_is_also_dark() {
     let (_dir, server) = fresh();
     server.put("takes/one.wav", &tone());

@@ -2,6 +2,7 @@
 
 mod append;
 mod backup;
+mod bench;
 mod cat;
 mod check;
 mod cp;
@@ -46,6 +47,7 @@ enum Verb {
     Check(check::Check),
     Backup(backup::Backup),
     Restore(backup::Restore),
+    Bench(bench::Bench),
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -64,6 +66,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Check(check) => check.run(),
         Verb::Backup(backup) => backup.run(),
         Verb::Restore(restore) => restore.run(),
+        Verb::Bench(bench) => bench.run(),
     }
 }
 

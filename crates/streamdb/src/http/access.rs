@@ -82,14 +82,14 @@ pub(super) struct Peer(pub(super) IpAddr);
 /// What is asked of every request before anything is looked up.
 #[derive(Clone)]
 pub(super) struct Gate {
-    access: Access,
+    access: Arc<Access>,
     rates: Option<Arc<Rates>>,
 }
 
 impl Gate {
     pub(super) fn new(settings: &Settings) -> Self {
         let rates = settings.rate.map(|rate| Arc::new(Rates::new(rate)));
-        Self { access: settings.access.clone(), rates }
+        Self { access: Arc::new(settings.access.clone()), rates }
     }
 
     /// Counts the request for whoever makes it, and refuses it if it is one too many.
@@ -113,7 +113,7 @@ impl Gate {
 }
 
 pub(super) async fn admit(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let holder = match &gate.access {
+    let holder = match &*gate.access {
         Access::Open | Access::Local => None,
         Access::Token(token) => shows(token, &request).then_some(0),
         Access::Tokens(grants) => grants.iter().position(|grant| shows(&grant.token, &request)),
@@ -121,7 +121,7 @@ pub(super) async fn admit(State(gate): State<Gate>, request: Request, next: Next
     if let Some(refusal) = gate.rate(&request, holder) {
         return refusal.into_response();
     }
-    let refusal = match &gate.access {
+    let refusal = match &*gate.access {
         Access::Open => None,
         Access::Local => (!calls_this_machine(&request)).then(|| {
             Refusal::new(

@@ -25,6 +25,7 @@ mod reply;
 mod serve;
 mod stream;
 mod tls;
+mod together;
 mod upload;
 
 use std::fmt;
@@ -86,10 +87,11 @@ impl fmt::Debug for Settings {
 #[derive(Clone)]
 struct Door {
     store: Store,
-    settings: Settings,
+    settings: Arc<Settings>,
     // Commits are made one after the other, so a crowd of writers would only fill the threads that
     // readers need.
     commits: Arc<Semaphore>,
+    small: together::Together,
     locks: dav::Leases,
     tally: Arc<metrics::Tally>,
 }
@@ -105,8 +107,9 @@ pub fn app_with(store: Store, settings: Settings) -> Router {
     let cors = settings.cors_origin.clone();
     let door = Door {
         store,
-        settings,
+        settings: Arc::new(settings),
         commits: Arc::new(Semaphore::new(4)),
+        small: together::Together::default(),
         locks: dav::Leases::new(),
         tally: Arc::default(),
     };

@@ -14,7 +14,7 @@ use futures_util::stream;
 use percent_encoding::percent_decode_str;
 
 use super::Door;
-use super::blocking::blocking;
+use super::blocking::{blocking, look_up};
 use super::condition::{conditions, etag};
 use super::range::{Asked, asked};
 use super::reply::Refusal;
@@ -60,9 +60,7 @@ pub(super) async fn get(
         _ => {}
     }
     let wanted = conditions(&headers)?;
-    let (store, of) = (door.store.clone(), key.clone());
-    let object =
-        blocking(move || store.get(&of)).await.inspect_err(|refusal| door.tell(refusal))?;
+    let object = look_up(|| door.store.get(&key)).inspect_err(|refusal| door.tell(refusal))?;
     if let Some(early) = decide(&key, object.as_ref().map(crate::Object::meta), &wanted)? {
         return Ok(early);
     }
@@ -83,9 +81,13 @@ pub(super) async fn get(
     };
     let mut reader = object.into_range(range.clone());
     // Damage at the start is told with a status; later only by breaking off.
-    let (first, reader) = blocking(move || reader.next_piece().map(|first| (first, reader)))
-        .await
-        .inspect_err(|refusal| door.tell(refusal))?;
+    let (first, reader) = if reader.is_in_memory() {
+        (reader.next_piece()?, reader)
+    } else {
+        blocking(move || reader.next_piece().map(|first| (first, reader)))
+            .await
+            .inspect_err(|refusal| door.tell(refusal))?
+    };
     let mut response = facts(&meta).into_response();
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -105,8 +107,7 @@ pub(super) async fn head(
 ) -> Result<Response, Refusal> {
     let key = key(&uri)?;
     let wanted = conditions(&headers)?;
-    let (store, of) = (door.store.clone(), key.clone());
-    let meta = blocking(move || store.stat(&of)).await.inspect_err(|refusal| door.tell(refusal))?;
+    let meta = look_up(|| door.store.stat(&key)).inspect_err(|refusal| door.tell(refusal))?;
     if let Some(early) = decide(&key, meta.as_ref(), &wanted)? {
         return Ok(early);
     }

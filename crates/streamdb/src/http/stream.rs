@@ -62,12 +62,9 @@ pub(super) fn asked(uri: &Uri) -> Result<Asked, Refusal> {
             _ => {}
         }
     }
-    match (&mut asked, from) {
-        (Asked::Tail(at), Some(from)) => *at = from,
-        (_, Some(_)) => {
-            return Err(Refusal::bad("from goes with tail", "give ?tail&from=BYTES"));
-        }
-        _ => {}
+    // Whoever says from where wants to read along from there.
+    if let (Asked::Value | Asked::Tail(_) | Asked::Events, Some(from)) = (&asked, from) {
+        asked = Asked::Tail(from);
     }
     Ok(asked)
 }
@@ -82,6 +79,8 @@ pub(super) async fn post(
     match asked(&uri)? {
         Asked::Append => append(door, key, headers, body).await,
         Asked::Seal => {
+            // Taken by appends alone, but not passed over where it makes no sense.
+            offset(&headers)?;
             let (store, of) = (door.store.clone(), key.clone());
             let _turn = door.commits.acquire().await;
             let meta = blocking(move || store.seal(&of))

@@ -15,6 +15,7 @@ use super::blocking::blocking;
 use super::condition::{conditions, conditions_named};
 use super::object::{EXPIRES, TTL, USER, facts, key};
 use super::reply::Refusal;
+use crate::store::Small;
 use crate::{Entry, Key, Meta, Put, Transfer, Upload, WriteError};
 
 /// Stores a copy of the value under this key, percent-encoded, instead of a body.
@@ -56,12 +57,15 @@ pub(super) async fn put(
         drain(&mut body).await;
     }
     let (upload, rest) = received?;
-    let turn = door.commits.acquire().await;
-    let of = key.clone();
-    let stored = blocking(move || write_all(upload, rest)?.commit(&of, &put))
-        .await
-        .inspect_err(|refusal| door.tell(refusal))?;
-    drop(turn);
+    let stored = if upload.size() == 0 && length_of(&rest) <= Upload::SMALL {
+        let upload = write_all(upload, rest)?;
+        door.small.commit(Small { upload, key: key.clone(), put }).await
+    } else {
+        let _turn = door.commits.acquire().await;
+        let of = key.clone();
+        blocking(move || write_all(upload, rest)?.commit(&of, &put)).await
+    };
+    let stored = stored.inspect_err(|refusal| door.tell(refusal))?;
     let status = if stored.replaced { StatusCode::OK } else { StatusCode::CREATED };
     let told = stored_headers(&stored.meta);
     let entry = Entry { key, meta: stored.meta };
@@ -232,6 +236,10 @@ pub(super) async fn next(body: &mut Body, stall: Duration) -> Result<Option<Byte
             }
         }
     }
+}
+
+fn length_of(pieces: &[Bytes]) -> usize {
+    pieces.iter().map(Bytes::len).sum()
 }
 
 pub(super) fn write_all(mut upload: Upload, pieces: Vec<Bytes>) -> Result<Upload, WriteError> {

@@ -42,6 +42,8 @@ pub use read::{Object, ObjectReader};
 pub use repair::{Quarantined, Repair};
 pub use tail::{Tail, Tailed};
 pub use write::{Put, Stored, Upload};
+#[cfg(feature = "server")]
+pub(crate) use write::{Small, commit_together};
 
 /// How a store is opened.
 #[derive(Debug, Clone)]

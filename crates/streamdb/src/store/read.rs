@@ -232,6 +232,12 @@ impl ObjectReader {
         }
     }
 
+    /// Whether all that is left has been read and verified already.
+    #[cfg(feature = "server")]
+    pub(crate) const fn is_in_memory(&self) -> bool {
+        matches!(self.content, Content::Whole(_))
+    }
+
     /// How many bytes are left to read.
     #[must_use]
     pub fn left(&self) -> u64 {

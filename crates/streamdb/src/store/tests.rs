@@ -5,6 +5,8 @@ mod power;
 mod quota;
 mod rows;
 mod stream;
+#[cfg(feature = "server")]
+mod together;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;

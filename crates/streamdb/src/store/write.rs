@@ -169,6 +169,10 @@ impl Store {
 }
 
 impl Upload {
+    /// Up to so many bytes a value is kept in the index.
+    #[cfg(feature = "server")]
+    pub(crate) const SMALL: usize = IN_INDEX;
+
     /// Takes the next bytes of the value.
     ///
     /// # Errors
@@ -253,6 +257,52 @@ impl Upload {
         })?;
         Ok(Stored { meta: record.meta, replaced })
     }
+}
+
+/// A value short enough for the index, with its key, before its commit.
+#[cfg(feature = "server")]
+#[derive(Debug)]
+pub(crate) struct Small {
+    pub(crate) upload: Upload,
+    pub(crate) key: Key,
+    pub(crate) put: Put,
+}
+
+/// Commits several small values of one store in one transaction. Each is taken or refused as if it
+/// had come alone, in this order.
+#[cfg(feature = "server")]
+pub(crate) fn commit_together(smalls: Vec<Small>) -> Vec<Result<Stored, WriteError>> {
+    let Some(inner) = smalls.first().map(|small| Arc::clone(&small.upload.inner)) else {
+        return Vec::new();
+    };
+    let one_by_one = |smalls: Vec<Small>| {
+        smalls.into_iter().map(|Small { upload, key, put }| upload.commit(&key, &put)).collect()
+    };
+    // Quotas refuse a transaction as a whole, and what refused it is only known of a single one.
+    let simple = |small: &Small| small.upload.staged.is_none() && small.put.check().is_ok();
+    let size = smalls.iter().map(|small| small.upload.size).sum();
+    if smalls.len() == 1
+        || !inner.quotas.is_empty()
+        || !smalls.iter().all(simple)
+        || inner.reserve.admit(size).is_err()
+    {
+        return one_by_one(smalls);
+    }
+    let now = inner.now();
+    let done = inner.commit(false, |change| {
+        let mut done = Vec::with_capacity(smalls.len());
+        for Small { upload, key, put } in &smalls {
+            let (place, payload) = place_small(upload.small.clone());
+            let meta = put.meta(upload.size, upload.checksum.clone(), now);
+            let mut record = Record { meta, place };
+            // Refuses before it changes anything, so the others stand.
+            let step = change.insert(key, &mut record, &payload, &put.conditions)?;
+            done.push(step.map(|replaced| Stored { meta: record.meta, replaced }));
+        }
+        Ok(Ok::<_, WriteError>(done))
+    });
+    // What stopped all of them may be the fault of one.
+    done.unwrap_or_else(|_| one_by_one(smalls))
 }
 
 impl Put {

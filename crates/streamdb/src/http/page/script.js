@@ -1,6 +1,7 @@
 "use strict";
 const $ = (id) => document.getElementById(id);
 const UNDO_MS = 8000, WAVE_BYTES = 64 << 20, TEXT_BYTES = 64 << 10;
+let reading = null;
 let entries = [], next = null, asked = 0, opened = null, peaks = null, blobUrl = null;
 const leaving = new Map();
 let token = sessionStorage.getItem("token");
@@ -55,6 +56,44 @@ async function list(cursor) {
   }
 }
 
+// ---- streams that are still written: how long they are is told by the server as they grow
+const FOLLOWED = 3; // a browser opens six connections to a server, and playing needs one
+const following = new Map();
+
+function follow() {
+  const live = entries.filter((e) => e.open).slice(0, FOLLOWED);
+  for (const [key, stop] of following) if (!live.some((e) => e.key === key)) { stop.abort(); following.delete(key); }
+  for (const entry of live) if (!following.has(entry.key)) listen(entry.key);
+}
+
+async function listen(key) {
+  const stop = new AbortController();
+  following.set(key, stop);
+  try {
+    const answer = await ask(address(key) + "?events", { signal: stop.signal });
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let held = "";
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) break;
+      held += value;
+      const events = held.split("\n\n");
+      held = events.pop();
+      for (const event of events) {
+        const name = /^event: (\w+)/m.exec(event)?.[1], told = /^data: (.*)/m.exec(event)?.[1];
+        if (!told) continue;
+        const entry = entries.find((e) => e.key === key);
+        if (entry) entry.size = JSON.parse(told).size;
+        const cell = [...$("rows").children].find((r) => r.dataset.key === key)?.querySelector(".size");
+        if (cell && entry) cell.textContent = size(entry.size);
+        if (entry && opened?.key === key) $("time").textContent = size(entry.size);
+        if (name !== "size") { list(); count(); }
+      }
+    }
+  } catch { /* the listing tells what became of it */ }
+  if (following.get(key) === stop) following.delete(key);
+}
+
 function draw(problem) {
   const focused = document.activeElement?.dataset?.key;
   const shown = entries.filter((e) => !leaving.has(e.key));
@@ -63,6 +102,7 @@ function draw(problem) {
   $("list").hidden = shown.length === 0;
   $("more").hidden = !next;
   $("empty").hidden = shown.length > 0;
+  follow();
   $("empty").textContent = problem || ($("prefix").value || $("suffix").value ? "No value has such a name." : "Nothing here yet. Drop files anywhere to store them.");
 }
 
@@ -75,11 +115,12 @@ function row(entry) {
     name.append(folder);
   }
   name.append(entry.key.slice(cut));
+  if (entry.open) name.append(" ", make("span", { className: "live", textContent: "live", title: "Still being written" }));
   const remove = make("button", { className: "delete", type: "button", textContent: "Delete", ariaLabel: "Delete " + entry.key, tabIndex: -1 });
   remove.onclick = (event) => { event.stopPropagation(); depart(entry); };
   const element = make("tr", { tabIndex: 0 }, name,
     make("td", { textContent: entry.content_type === "application/octet-stream" ? "" : entry.content_type }),
-    make("td", { className: "number", textContent: size(entry.size) }),
+    make("td", { className: "number size", textContent: size(entry.size) }),
     make("td", { textContent: when(entry.modified) }), make("td", {}, remove));
   element.dataset.key = entry.key;
   element.classList.toggle("open", opened?.key === entry.key);
@@ -186,6 +227,9 @@ function close() {
   $("audio").pause();
   $("audio").removeAttribute("src");
   $("picture").removeAttribute("src");
+  $("run").replaceChildren();
+  $("run").hidden = true;
+  reading?.abort();
   if (blobUrl) URL.revokeObjectURL(blobUrl);
   blobUrl = null;
   $("player").hidden = true;
@@ -208,6 +252,7 @@ async function open(entry) {
   $("save").download = entry.key.split("/").filter(Boolean).pop() || "value";
   try {
     let source = address(entry.key), whole = null;
+    if (entry.open) return await openLive(entry, sound, text);
     // Elements cannot send a token, so what they show is fetched for them.
     if (token || (sound && entry.size <= WAVE_BYTES)) {
       whole = await (await ask(source)).blob();
@@ -219,7 +264,9 @@ async function open(entry) {
     if (text) {
       const part = await ask(address(entry.key), { headers: entry.size ? { range: "bytes=0-" + (TEXT_BYTES - 1) } : {} });
       const shown = await part.text();
-      if (opened === entry) $("text").textContent = shown + (entry.size > TEXT_BYTES ? "\n…" : "");
+      if (opened !== entry) return;
+      $("text").textContent = shown + (entry.size > TEXT_BYTES ? "\n…" : "");
+      if (shown.includes('"archibald.run/')) await openRun(entry);
     }
     if (sound) {
       $("audio").src = source;
@@ -236,6 +283,89 @@ async function open(entry) {
     $("note").hidden = false;
     $("note").textContent = sound && error.name === "EncodingError" ? "This sound cannot be drawn." : error.message;
   }
+}
+
+// What is still written is heard and read as it comes.
+async function openLive(entry, sound, text) {
+  const source = address(entry.key) + "?tail";
+  $("save").href = address(entry.key);
+  $("wave").hidden = true;
+  $("note").hidden = text;
+  $("note").textContent = sound ? "Still being written; heard from its beginning on." : "Still being written.";
+  if (sound && token) { $("note").textContent = "Still being written; it can be heard when it is sealed."; return; }
+  if (sound) { $("audio").src = source; $("audio").play().catch(() => {}); }
+  if (!text) return;
+  reading = new AbortController();
+  const from = Math.max(0, entry.size - TEXT_BYTES);
+  const answer = await ask(source + "&from=" + from, { signal: reading.signal });
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done || opened !== entry) return;
+    $("text").textContent = ($("text").textContent + value).slice(-TEXT_BYTES);
+    $("text").scrollTop = $("text").scrollHeight;
+  }
+}
+
+// ---- measurement runs: what they were, how the latencies lie, where the xruns are
+const RUN_BYTES = 16 << 20;
+const milliseconds = (ns) => (ns / 1e6).toLocaleString([], { maximumFractionDigits: 3 }) + " ms";
+
+async function openRun(entry) {
+  if (entry.size > RUN_BYTES) return;
+  let run;
+  try { run = await (await ask(address(entry.key))).json(); } catch { return; }
+  if (opened !== entry || !/^archibald\.run\//.test(run.schema)) return;
+  const told = run.conditions || {}, counters = Object.entries(run.counters || {});
+  const facts = [["Source", run.source], ["Graph", [told.server, told.quantum && told.quantum + " frames", told.rate && told.rate + " Hz"].filter(Boolean).join(", ")],
+    ["Program", told.program], ["Load", told.load], ["Kernel", told.kernel], ["Periods", run.periods],
+    ["Xruns", counters.map(([name, number]) => name + " " + number).join(", ")]];
+  const list = make("dl");
+  for (const [name, value] of facts) if (value !== undefined && value !== "") list.append(make("dt", { textContent: name }), make("dd", { textContent: value }));
+  $("run").replaceChildren(list, timeline(run), ...(run.histograms || []).map(histogram));
+  $("run").hidden = false;
+  $("text").hidden = true;
+}
+
+function svg(tag, properties = {}, ...inside) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(properties)) element.setAttribute(name, value);
+  element.append(...inside);
+  return element;
+}
+
+function figure(title, picture) {
+  picture.setAttribute("role", "img");
+  picture.setAttribute("aria-label", title);
+  return make("figure", {}, make("figcaption", { textContent: title }), picture);
+}
+
+function timeline(run) {
+  const { start_ns: start = 0, end_ns: end = 1 } = run.window || {}, xruns = run.xruns || [];
+  const picture = svg("svg", { viewBox: "0 0 600 40" }, svg("line", { x1: 0, x2: 600, y1: 34, y2: 34, class: "axis" }));
+  for (const xrun of xruns) {
+    const x = 600 * (xrun.at_ns - start) / Math.max(1, end - start);
+    picture.append(svg("line", { x1: x, x2: x, y1: 4, y2: 34, class: "xrun" },
+      svg("title", {}, milliseconds(xrun.at_ns - start) + ", " + xrun.source + (xrun.delayed_ns ? ", " + milliseconds(xrun.delayed_ns) + " late" : ""))));
+  }
+  return figure(xruns.length + (xruns.length === 1 ? " xrun" : " xruns") + " told in " + milliseconds(end - start) + " (" + run.source + ")", picture);
+}
+
+// Counts on a logarithmic scale: one late period in a million is what one looks for.
+function histogram(named) {
+  const { bins = [], max_ns: most } = named.histogram, picture = svg("svg", { viewBox: "0 0 600 130" });
+  const title = named.title + (most === undefined ? ", no samples" : ", at most " + milliseconds(most));
+  if (!bins.length) return figure(title, picture);
+  const last = Math.max(...bins.map((b) => b[0])) + 1, first = Math.min(...bins.map((b) => b[0]));
+  const top = Math.log10(Math.max(...bins.map((b) => b[1])) + 1), span = Math.max(1, last - first);
+  for (const [at, number] of bins) {
+    const tall = 100 * Math.log10(number + 1) / top;
+    picture.append(svg("rect", { x: 600 * (at - first) / span, width: Math.max(1.5, 600 / span - 0.5), y: 105 - tall, height: tall, class: "bin" },
+      svg("title", {}, at + " µs: " + number)));
+  }
+  picture.append(svg("line", { x1: 0, x2: 600, y1: 105, y2: 105, class: "axis" }),
+    svg("text", { x: 0, y: 124 }, first + " µs"), svg("text", { x: 600, y: 124, "text-anchor": "end" }, last + " µs"));
+  return figure(title + "; counts on a logarithmic scale", picture);
 }
 
 function outline(samples, columns) {
@@ -292,6 +422,14 @@ let typing;
 for (const id of ["prefix", "suffix"]) $(id).oninput = () => { clearTimeout(typing); typing = setTimeout(list, 120); };
 $("search").onsubmit = (event) => { event.preventDefault(); list(); };
 $("more").onclick = () => list(next);
+for (const button of document.querySelectorAll("#kinds button")) {
+  button.onclick = () => { $("suffix").value = button.dataset.suffix; list(); };
+}
+// What others store shows up while nobody looks elsewhere.
+setInterval(() => {
+  if (document.hidden || next || leaving.size || opened || document.activeElement?.tagName === "TR") return;
+  list(); count();
+}, 5000);
 $("door").onsubmit = (event) => {
   event.preventDefault();
   token = $("token").value.trim();
