@@ -16,6 +16,7 @@ mod mailbox;
 pub mod program;
 pub mod scenario;
 pub mod snapshot;
+pub mod sweep;
 
 pub use error::LabError;
 pub use scenario::Scenario;

@@ -94,7 +94,8 @@ pub(super) fn measure(
     let mut program = match &measure.program {
         Some(command) => {
             thread::sleep(chance.phase(period_ns));
-            Some(start_program(command, session, &server, measure).map_err(at(Stage::Program))?)
+            let told = told(&request.settings, command);
+            Some(start_program(&told, session, &server, measure).map_err(at(Stage::Program))?)
         }
         None => None,
     };
@@ -128,10 +129,13 @@ pub(super) fn measure(
     if let Some(load) = &mut load {
         load.kill();
     }
-    probe.stop(Duration::from_secs(5));
+    // The program before the probe: one that overloads the processor would keep the probe, which is an
+    // ordinary thread while it writes, from coming to its end.
     if let Some(program) = &mut program {
         program.stop(Duration::from_millis(300));
+        program.kill();
     }
+    probe.stop(Duration::from_secs(5));
     let problem = if let Some(how) = server.ended() {
         Some(at(Stage::Server)(format!("the audio server {how} while it was measured")))
     } else if let Some(status) = ended {
@@ -168,6 +172,13 @@ fn start_probe(session: &Session) -> Result<Process, String> {
     let words = process::as_user(session, &format!("exec {PROBE} watch --name {PROBE}"));
     let error = collected("probe.log");
     Process::start_apart(&words, Path::new("/"), &collected(Reply::PROBE), &error)
+}
+
+/// A command that finds the graph's settings in its environment. scsynth, for one, must be told the
+/// period: with a longer block of its own it renders nothing.
+fn told(settings: &archibald_machine::Settings, command: &str) -> String {
+    let (quantum, rate) = (settings.quantum.0, settings.rate.0);
+    format!("export ARCHIBALD_QUANTUM={quantum} ARCHIBALD_RATE={rate}; {command}")
 }
 
 /// Starts the program and waits until it has ports in the graph.
