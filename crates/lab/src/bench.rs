@@ -231,6 +231,7 @@ impl Bench {
                 program: Some(scenario.program.run.clone()),
                 load: scenario.load.command(),
                 realtime: true,
+                ready: scenario.program.ready.clone(),
                 patience_ns: nanoseconds(scenario.program.connect),
                 warmup_ns: nanoseconds(scenario.time.warmup),
                 window_ns: nanoseconds(scenario.time.duration),
@@ -318,6 +319,7 @@ impl Bench {
         let mut request = self.request(&scenario, 1, false);
         if let Task::Measure(measure) = &mut request.task {
             measure.program = None;
+            measure.ready = None;
             measure.realtime = kind == ControlKind::Idle;
         }
         let name = run_id(&Prepared { folder: Folder::default(), ..prepared.clone() }, &request);

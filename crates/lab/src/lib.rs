@@ -15,6 +15,7 @@ pub mod machine;
 mod mailbox;
 pub mod program;
 pub mod scenario;
+pub mod shell;
 pub mod snapshot;
 pub mod sweep;
 

@@ -176,7 +176,7 @@ fn start_probe(session: &Session) -> Result<Process, String> {
 
 /// A command that finds the graph's settings in its environment. scsynth, for one, must be told the
 /// period: with a longer block of its own it renders nothing.
-fn told(settings: &archibald_machine::Settings, command: &str) -> String {
+pub(super) fn told(settings: &archibald_machine::Settings, command: &str) -> String {
     let (quantum, rate) = (settings.quantum.0, settings.rate.0);
     format!("export ARCHIBALD_QUANTUM={quantum} ARCHIBALD_RATE={rate}; {command}")
 }
@@ -198,17 +198,30 @@ fn start_program(
             return Err(format!("the program {} before it connected", process::how(status)));
         }
         let is_new = |port: &String| !before.contains(port) && !port.starts_with(PROBE);
-        if server.ports().iter().any(is_new) {
+        let connected = server.ports().iter().any(is_new);
+        let silent = measure.ready.as_ref().filter(|ready| !has_said(&log, ready));
+        if connected && silent.is_none() {
             return Ok(program);
         }
         if Instant::now() >= deadline {
-            return Err(format!(
-                "the program has no port in the graph after {:?} of virtual time",
-                Duration::from_nanos(measure.patience_ns)
-            ));
+            let patience = Duration::from_nanos(measure.patience_ns);
+            return Err(match silent.filter(|_| connected) {
+                Some(ready) => {
+                    format!(
+                        "the program has not said \"{ready}\" after {patience:?} of virtual time"
+                    )
+                }
+                None => format!(
+                    "the program has no port in the graph after {patience:?} of virtual time"
+                ),
+            });
         }
         thread::sleep(POLL);
     }
+}
+
+fn has_said(log: &Path, words: &str) -> bool {
+    fs::read(log).is_ok_and(|text| String::from_utf8_lossy(&text).contains(words))
 }
 
 fn start_load(command: &str, seed: u64) -> Result<Process, String> {

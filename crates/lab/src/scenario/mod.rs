@@ -49,7 +49,10 @@ pub struct Program {
     /// Share of the processor, in percent, that its audio thread must at least use: below that it
     /// does not really run, and a verdict would be about nothing.
     pub min_load: f64,
-    /// How long it may take to have ports in the graph, in virtual time.
+    /// What it writes when it plays; absent: it plays as soon as it has ports in the graph. The load
+    /// begins only then.
+    pub ready: Option<String>,
+    /// How long it may take for that, in virtual time.
     pub connect: Duration,
 }
 

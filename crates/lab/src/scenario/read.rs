@@ -38,6 +38,7 @@ struct ProgramTable {
     builtin: Option<Text>,
     arguments: Option<Text>,
     min_load: Option<Spanned<f64>>,
+    ready: Option<Text>,
     connect: Option<Text>,
 }
 
@@ -92,6 +93,8 @@ struct Builtin {
     name: &'static str,
     build: Option<&'static str>,
     run: &'static str,
+    /// What it writes when it plays.
+    ready: Option<&'static str>,
     /// The share of a processor of 500 MIPS that proves that it plays, in percent. scsynth without a
     /// synth, or with blocks longer than the period, stays below.
     min_load: f64,
@@ -102,19 +105,28 @@ const BUILTIN: [Builtin; 4] = [
         name: "jack-client",
         build: Some("cc -O2 -o client client.c -ljack -lm -lpthread"),
         run: "exec ./client",
+        ready: None,
         min_load: 0.1,
     },
     Builtin {
         name: "scsynth",
         build: Some("cc -O2 -o play play.c && sclang voice.scd"),
         run: "exec ./play",
+        ready: Some("voices and a reverb play"),
         min_load: 10.0,
     },
-    Builtin { name: "sclang", build: None, run: "exec sclang patch.scd", min_load: 10.0 },
+    Builtin {
+        name: "sclang",
+        build: None,
+        run: "exec sclang patch.scd",
+        ready: Some("the patch plays"),
+        min_load: 10.0,
+    },
     Builtin {
         name: "pipewire-filter",
         build: Some("cc -O2 -o filter filter.c $(pkg-config --cflags --libs libpipewire-0.3) -lm"),
         run: "exec ./play.sh",
+        ready: Some("the filter plays"),
         min_load: 1.0,
     },
 ];
@@ -168,6 +180,7 @@ impl Reading {
                 build: None,
                 run: run.get_ref().clone(),
                 min_load: 0.1,
+                ready: None,
                 connect: Span::default_connect(),
             },
             (Some(builtin), Some(_)) => {
@@ -218,6 +231,10 @@ impl Reading {
             }
             program.min_load = percent;
         }
+        if let Some(ready) = table.ready {
+            self.not_empty("ready", ready.get_ref(), ready.span());
+            program.ready = Some(ready.into_inner());
+        }
         let connect = Span(program.connect);
         program.connect = self.reader.text("connect", table.connect.as_ref(), connect).0;
         program
@@ -231,19 +248,26 @@ impl Reading {
             build: found.build.map(str::to_owned),
             run: found.run.to_owned(),
             min_load: found.min_load,
+            ready: found.ready.map(str::to_owned),
             connect: Span::default_connect(),
         }
     }
 
     fn not_empty(&mut self, key: &str, text: &str, span: Range<usize>) {
         if text.trim().is_empty() {
-            let message = format!("{key} = \"\" runs nothing");
-            self.reader.problem(
-                span,
-                message,
-                "a shell command",
-                "Write for example \"./client\".",
-            );
+            let (message, expected, remedy) = match key {
+                "ready" => (
+                    "ready = \"\" stands in every output".to_owned(),
+                    "what the program writes when it plays",
+                    "Remove the key: a program plays when it has ports.",
+                ),
+                _ => (
+                    format!("{key} = \"\" runs nothing"),
+                    "a shell command",
+                    "Write for example \"./client\".",
+                ),
+            };
+            self.reader.problem(span, message, expected, remedy);
         }
     }
 
@@ -382,6 +406,7 @@ impl Program {
             build: None,
             run: String::new(),
             min_load: 0.0,
+            ready: None,
             connect: Span::default_connect(),
         }
     }

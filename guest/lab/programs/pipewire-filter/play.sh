@@ -18,4 +18,5 @@ link() {
 }
 link noise:out lowpass:in
 link lowpass:out archibald-null:playback_FL
+echo "the filter plays"
 wait $filter

@@ -8,6 +8,7 @@ mod init;
 mod progress;
 mod report;
 mod run;
+mod shell;
 mod sweep;
 mod test;
 mod variants;
@@ -31,6 +32,7 @@ enum Verb {
     Test(test::Test),
     Compare(compare::Compare),
     Sweep(sweep::Sweep),
+    Shell(shell::Shell),
     Doctor(doctor::Doctor),
     Explain(explain::Explain),
 }
@@ -43,6 +45,7 @@ impl Lab {
             Verb::Test(verb) => verb.run(),
             Verb::Compare(verb) => verb.run(),
             Verb::Sweep(verb) => verb.run(),
+            Verb::Shell(verb) => verb.run(),
             Verb::Doctor(verb) => verb.run(),
             Verb::Explain(verb) => verb.run(),
         }
