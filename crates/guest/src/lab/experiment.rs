@@ -135,8 +135,14 @@ pub(super) fn measure(
         program.stop(Duration::from_millis(300));
         program.kill();
     }
-    probe.stop(Duration::from_secs(5));
-    let problem = if let Some(how) = server.ended() {
+    let server_ended = server.ended();
+    probe.stop(Duration::from_secs(1));
+    if probe.ended().is_none() {
+        // The server alone takes the whole processor. Without it the probe can write what it has seen.
+        server.kill();
+        probe.wait(Duration::from_secs(5));
+    }
+    let problem = if let Some(how) = server_ended {
         Some(at(Stage::Server)(format!("the audio server {how} while it was measured")))
     } else if let Some(status) = ended {
         Some(at(Stage::Program)(format!(

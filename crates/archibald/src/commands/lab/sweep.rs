@@ -124,6 +124,7 @@ fn point(
     let control = place.bench.control(&prepared, ControlKind::Idle, &Drawn(&quiet), cancel);
     drop(alone);
     let control = match control {
+        // Too slow a processor for the server alone, which is told with the other points.
         Err(error) if error.is_the_servers() => {
             return at(Outcome::Silent { reason: error.to_string() });
         }
