@@ -37,6 +37,7 @@ enum Verb {
     Doctor(commands::doctor::Doctor),
     Scan(commands::scan::Scan),
     Host(commands::host::Host),
+    Threads(commands::threads::Threads),
     Completions(commands::completions::Completions),
     Man(commands::man::Man),
     #[command(hide = true)]
@@ -69,6 +70,7 @@ pub(crate) fn run() -> Result<u8, Failure> {
         Verb::Doctor(verb) => verb.run(),
         Verb::Scan(verb) => verb.run(),
         Verb::Host(verb) => verb.run(),
+        Verb::Threads(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(),
         Verb::Man(verb) => verb.run(),
         Verb::Keep(verb) => verb.run(),

@@ -23,6 +23,7 @@ fn from_up_to_delete() {
     up_ends_with_every_check_held(&world);
     status_and_ls_say_that_it_runs(&world);
     exec_passes_words_and_status(&world);
+    threads_are_listed_and_the_wrong_order_is_named(&world);
     scan_puts_host_and_machine_side_by_side(&world);
     copy_brings_files_in_and_out(&world);
     the_store_answers_curl(&world);
@@ -79,6 +80,33 @@ fn exec_passes_words_and_status(world: &World) {
     child.stdin.take().unwrap().write_all(b"echo from-$((40 + 2))\nexit\n").unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("from-42"), "{output:?}");
+}
+
+fn threads_are_listed_and_the_wrong_order_is_named(world: &World) {
+    let ask = || {
+        let said = world.run(&["threads", "--json"]);
+        let report: serde_json::Value =
+            serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{}{}", said.out, said.err));
+        (said.status, report)
+    };
+    let (status, report) = ask();
+    assert_eq!((status, report["inversions"].as_array().map(Vec::len)), (0, Some(0)), "{report:#}");
+    let graph =
+        report["threads"].as_array().unwrap().iter().find(|t| t["role"] == "graph").unwrap();
+    assert_eq!((&graph["priority"], &graph["cpus"]), (&88.into(), &"1".into()), "{graph}");
+
+    // A program of the user above the graph, as a person would start it.
+    let start = "archibald-guest exec --priority 95 -- sleep 600 </dev/null >/dev/null 2>&1 &
+        sleep 3; grep -E 'VmLck|Cpus_allowed_list' /proc/$(pgrep -x sleep)/status";
+    let said = world.run(&["exec", "--", "sh", "-c", start]);
+    let locked = said.out.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap_or("0 kB");
+    assert!(said.out.contains("list:\t1\n") && locked.trim() != "0 kB", "{}{}", said.out, said.err);
+    let (status, report) = ask();
+    assert_eq!(status, 1, "{report:#}");
+    let what = report["inversions"][0]["what"].as_str().unwrap();
+    assert!(what.contains("sleep (FIFO 95)"), "{what}");
+    assert!(world.run(&["threads"]).out.contains("audio program"));
+    assert_eq!(world.run(&["exec", "--", "pkill", "-x", "sleep"]).status, 0);
 }
 
 fn scan_puts_host_and_machine_side_by_side(world: &World) {

@@ -52,6 +52,9 @@ pub enum GuestError {
         /// Its status or last words.
         reason: String,
     },
+    /// A program could not be given real-time priority, or not be started.
+    #[error(transparent)]
+    RealTime(#[from] crate::real_time::RealTimeError),
     /// The settings hold secrets, and half of the rows are read as root.
     #[error("this needs root: run it as `sudo archibald-guest`")]
     NotRoot,

@@ -6,6 +6,8 @@ use crate::Root;
 
 /// SCHED_FIFO in sched(7).
 const FIFO: u32 = 1;
+/// PF_KTHREAD of the kernel's linux/sched.h, in the flags of proc_pid_stat(5).
+const KERNEL_THREAD: u64 = 0x0020_0000;
 
 /// One thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,20 +22,103 @@ pub struct Thread {
     pub cpus: CpuSet,
 }
 
+/// A thread with everything that decides when it runs.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Scheduled {
+    /// Its process.
+    pub process: u32,
+    /// Its own number.
+    pub id: u32,
+    /// The process's name.
+    pub program: String,
+    /// Its own name.
+    pub name: String,
+    /// Owner of the process.
+    pub uid: u32,
+    /// Whether it is one of the kernel's.
+    pub kernel: bool,
+    /// By its name in sched(7) without `SCHED_`.
+    pub policy: &'static str,
+    /// Real-time priority, 1 to 99; 0 under a policy that has none.
+    pub priority: u8,
+    /// CPUs that it may run on.
+    pub cpus: CpuSet,
+}
+
+impl Scheduled {
+    /// Whether it goes before every ordinary thread.
+    #[must_use]
+    pub fn is_real_time(&self) -> bool {
+        self.priority > 0
+    }
+}
+
+/// Every thread, the foremost first.
+#[must_use]
+pub fn all(root: &Root) -> Vec<Scheduled> {
+    let mut threads = Vec::new();
+    for process in numbers(root, "/proc") {
+        let folder = format!("/proc/{process}");
+        let (Some(program), Some(uid)) =
+            (root.line(&format!("{folder}/comm")), owner(root, &folder))
+        else {
+            continue;
+        };
+        for id in numbers(root, &format!("{folder}/task")) {
+            let folder = format!("{folder}/task/{id}");
+            threads.extend(read_scheduled(root, &folder, process, id, &program, uid));
+        }
+    }
+    threads.sort_by_key(|thread| {
+        let Scheduled { priority, process, id, .. } = thread;
+        (std::cmp::Reverse(*priority), *process, *id)
+    });
+    threads
+}
+
+fn read_scheduled(
+    root: &Root,
+    folder: &str,
+    process: u32,
+    id: u32,
+    program: &str,
+    uid: u32,
+) -> Option<Scheduled> {
+    let stat = root.read(&format!("{folder}/stat"))?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let field = |number: usize| fields.split_whitespace().nth(number - 3)?.parse::<u64>().ok();
+    Some(Scheduled {
+        process,
+        id,
+        program: program.to_owned(),
+        name: root.line(&format!("{folder}/comm"))?,
+        uid,
+        kernel: field(9)? & KERNEL_THREAD != 0,
+        policy: match field(41)? {
+            0 => "OTHER",
+            1 => "FIFO",
+            2 => "RR",
+            3 => "BATCH",
+            5 => "IDLE",
+            6 => "DEADLINE",
+            _ => "unknown",
+        },
+        priority: u8::try_from(field(40)?).ok()?,
+        cpus: status_line(root, folder, "Cpus_allowed_list:")?.parse().ok()?,
+    })
+}
+
 /// The threads of all processes called `name` that belong to `uid`.
 #[must_use]
 pub fn threads_of(root: &Root, name: &str, uid: u32) -> Vec<Thread> {
-    let numbers = |path: &str| -> Vec<u32> {
-        root.names(path).iter().filter_map(|name| name.parse().ok()).collect()
-    };
     let mut threads = Vec::new();
-    for process in numbers("/proc") {
+    for process in numbers(root, "/proc") {
         let folder = format!("/proc/{process}");
         let is_called = root.line(&format!("{folder}/comm")).as_deref() == Some(name);
         if !is_called || owner(root, &folder) != Some(uid) {
             continue;
         }
-        for thread in numbers(&format!("{folder}/task")) {
+        for thread in numbers(root, &format!("{folder}/task")) {
             threads.extend(read_thread(root, &format!("{folder}/task/{thread}"), process));
         }
     }
@@ -45,6 +130,11 @@ pub fn threads_of(root: &Root, name: &str, uid: u32) -> Vec<Thread> {
 pub fn locked_kib(root: &Root, process: u32) -> Option<u64> {
     let line = status_line(root, &format!("/proc/{process}"), "VmLck:")?;
     line.split_whitespace().next()?.parse().ok()
+}
+
+/// The directory's entries that are numbers: processes, threads.
+fn numbers(root: &Root, path: &str) -> Vec<u32> {
+    root.names(path).iter().filter_map(|name| name.parse().ok()).collect()
 }
 
 fn owner(root: &Root, folder: &str) -> Option<u32> {

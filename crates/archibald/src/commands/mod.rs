@@ -20,4 +20,5 @@ pub(crate) mod scan;
 pub(crate) mod shell;
 pub(crate) mod status;
 pub(crate) mod stop;
+pub(crate) mod threads;
 pub(crate) mod up;

@@ -1,11 +1,13 @@
 //! The verbs, one file each.
 
 mod check;
+mod exec;
 mod generate;
 mod lab;
 mod ready;
 mod scan;
 mod setup;
+mod threads;
 mod trace;
 
 use std::io::Write;
@@ -40,6 +42,10 @@ pub enum Command {
     Check(check::Arguments),
     /// Show what rtcqs and realtimeconfigquickscan would say of this machine
     Scan(scan::Arguments),
+    /// List the threads by policy and priority, and warn where the wrong one goes first
+    Threads(threads::Arguments),
+    /// Run a program with real-time priority, on given CPUs, with its memory locked
+    Exec(exec::Arguments),
     /// Record the kernel's events around an audio graph into a folder
     Trace(trace::Arguments),
 }
@@ -57,6 +63,8 @@ impl Command {
             Self::Lab(arguments) => arguments.run(),
             Self::Check(arguments) => arguments.run(out),
             Self::Scan(arguments) => arguments.run(out),
+            Self::Threads(arguments) => arguments.run(out),
+            Self::Exec(arguments) => arguments.run(),
             Self::Trace(arguments) => arguments.run(),
         }
     }
