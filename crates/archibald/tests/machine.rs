@@ -60,7 +60,15 @@ fn status_and_ls_say_that_it_runs(world: &World) {
     let said = world.run(&["status", "--json"]);
     let status: serde_json::Value = serde_json::from_str(&said.out).unwrap();
     assert_eq!((said.status, &status["status"]["state"]), (0, &"running".into()));
-    assert_eq!(status["vcpu-threads"].as_array().map(Vec::len), Some(2));
+    let threads = status["threads"].as_array().unwrap();
+    let count = |kind: &str| {
+        let is = |thread: &&serde_json::Value| thread["thread"].as_str().unwrap().starts_with(kind);
+        threads.iter().filter(is).count()
+    };
+    assert_eq!(count("vcpu"), 2, "{threads:?}");
+    assert!(count("emulator") > 0, "{threads:?}");
+    // No CPUs of its own are asked for, so that nothing can be missing.
+    assert!(threads.iter().all(|t| t["in_force"] == true && t["wanted"].is_null()), "{threads:?}");
     let said = world.run(&["ls"]);
     assert!(said.out.contains("studio") && said.out.contains("running"), "{}", said.out);
 }

@@ -232,12 +232,8 @@ impl Launch<'_> {
         let Status::Running { pid } = self.instance.status()? else {
             return Err(self.ended());
         };
-        let emulator: Vec<i32> = fs::read_dir(format!("/proc/{pid}/task"))
-            .map_err(|source| StartError::Host { what: format!("/proc/{pid}/task"), source })?
-            .flatten()
-            .filter_map(|task| task.file_name().to_string_lossy().parse().ok())
-            .filter(|tid| !vcpus.contains(tid))
-            .collect();
+        let emulator = placement::other_threads(pid, &vcpus)
+            .map_err(|source| StartError::Host { what: format!("/proc/{pid}/task"), source })?;
         Ok(placement::apply(placement::plan(self.machine, &self.online, &vcpus, &emulator)))
     }
 }

@@ -39,6 +39,81 @@ pub struct Placed {
     pub missing: Option<String>,
 }
 
+/// How a thread of QEMU runs at this moment, by the kernel's own word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Standing {
+    /// What the thread is: `vcpu 0`, or `emulator`.
+    pub thread: String,
+    /// Its name in the kernel.
+    pub name: String,
+    /// Kernel thread id.
+    pub tid: i32,
+    /// Host CPUs that it may run on.
+    pub cpus: CpuSet,
+    /// By its name in sched(7) without `SCHED_`.
+    pub policy: &'static str,
+    /// Real-time priority, 1 to 99; 0 under a policy that has none.
+    pub priority: i32,
+    /// What was asked for; absent: nothing was.
+    pub wanted: Option<Wanted>,
+    /// Whether that is so; true where nothing was asked for.
+    pub in_force: bool,
+}
+
+/// Every thread of the running QEMU `pid`, the vCPUs first, held against what `machine` asks for.
+///
+/// # Errors
+/// /proc does not show the process.
+pub fn standing(
+    machine: &Machine,
+    online: &CpuSet,
+    pid: u32,
+    vcpus: &[i32],
+) -> io::Result<Vec<Standing>> {
+    let emulator = other_threads(pid, vcpus)?;
+    let plan = plan(machine, online, vcpus, &emulator);
+    let named = |tid: &i32| match vcpus.iter().position(|vcpu| vcpu == tid) {
+        Some(number) => format!("vcpu {number}"),
+        None => "emulator".to_owned(),
+    };
+    let threads = vcpus.iter().chain(&emulator).filter_map(|tid| {
+        let wanted = plan.iter().find(|wanted| wanted.tid == *tid).cloned();
+        let name = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
+        Some(Standing {
+            thread: named(tid),
+            name: name.trim().to_owned(),
+            tid: *tid,
+            cpus: cpus_of(*tid)?,
+            policy: match policy(*tid) {
+                libc::SCHED_OTHER => "OTHER",
+                libc::SCHED_FIFO => "FIFO",
+                libc::SCHED_RR => "RR",
+                libc::SCHED_BATCH => "BATCH",
+                libc::SCHED_IDLE => "IDLE",
+                _ => "unknown",
+            },
+            priority: priority(*tid),
+            in_force: wanted.as_ref().is_none_or(holds),
+            wanted,
+        })
+    });
+    Ok(threads.collect())
+}
+
+/// The threads of process `pid` that are none of `vcpus`.
+///
+/// # Errors
+/// /proc does not show the process.
+pub fn other_threads(pid: u32, vcpus: &[i32]) -> io::Result<Vec<i32>> {
+    let mut threads: Vec<i32> = std::fs::read_dir(format!("/proc/{pid}/task"))?
+        .flatten()
+        .filter_map(|task| task.file_name().to_string_lossy().parse().ok())
+        .filter(|tid| !vcpus.contains(tid))
+        .collect();
+    threads.sort_unstable();
+    Ok(threads)
+}
+
 /// QEMU's vCPU threads in the order of their numbers, from QEMU itself.
 ///
 /// # Errors
@@ -116,13 +191,15 @@ fn place(wanted: &Wanted) -> Result<(), String> {
 }
 
 fn holds(wanted: &Wanted) -> bool {
-    let Some(pid) = Pid::from_raw(wanted.tid) else { return false };
-    let Ok(set) = sched_getaffinity(Some(pid)) else { return false };
-    let cpus: CpuSet = (0..KernelCpuSet::MAX_CPU)
-        .filter(|cpu| set.is_set(*cpu))
-        .filter_map(|cpu| u32::try_from(cpu).ok())
-        .collect();
-    cpus == wanted.cpus && wanted.fifo.is_none_or(|_| policy(wanted.tid) == libc::SCHED_FIFO)
+    let as_asked =
+        |asked: i32| policy(wanted.tid) == libc::SCHED_FIFO && priority(wanted.tid) == asked;
+    cpus_of(wanted.tid).as_ref() == Some(&wanted.cpus) && wanted.fifo.is_none_or(as_asked)
+}
+
+fn cpus_of(tid: i32) -> Option<CpuSet> {
+    let set = sched_getaffinity(Some(Pid::from_raw(tid)?)).ok()?;
+    let cpus = (0..KernelCpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu));
+    Some(cpus.filter_map(|cpu| u32::try_from(cpu).ok()).collect())
 }
 
 /// Neither rustix nor nix offers sched_setscheduler; SCHED_RESET_ON_FORK keeps the priority from
@@ -146,6 +223,17 @@ fn policy(tid: i32) -> i32 {
     #[allow(unsafe_code)]
     let policy = unsafe { libc::sched_getscheduler(tid) };
     policy & !libc::SCHED_RESET_ON_FORK
+}
+
+/// The real-time priority of a thread; 0 where it has none or is gone.
+fn priority(tid: i32) -> i32 {
+    let mut parameter = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the parameter outlives the call, which writes nothing else.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::sched_getparam(tid, &raw mut parameter)
+    };
+    parameter.sched_priority
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! `archibald status`: how one machine stands, and what it was started with.
 
-use archibald_vm::instance::Status as State;
-use archibald_vm::placement::vcpu_threads;
+use archibald_machine::Machine;
+use archibald_vm::instance::{Instance, Record, Status as State};
+use archibald_vm::placement::{Standing, standing, vcpu_threads};
 use archibald_vm::qmp::Qmp;
 use serde_json::json;
 
@@ -25,19 +26,18 @@ impl Status {
         let Some(record) = instance.record()? else { return Err(absent(instance.name())) };
         let state = instance.status()?;
         let running = matches!(state, State::Running { .. });
-        let threads = if running {
-            Qmp::connect(&instance.files().qmp).and_then(|mut qmp| vcpu_threads(&mut qmp)).ok()
-        } else {
-            None
+        let threads = match state {
+            State::Running { pid } => threads(&instance, &record, pid),
+            _ => None,
         };
         if self.json {
             terminal::say_json(&json!({
-                "schema": 1,
+                "schema": 2,
                 "name": instance.name(),
                 "status": state,
                 "record": record,
                 "directory": instance.directory(),
-                "vcpu-threads": threads,
+                "threads": threads,
             }));
         } else {
             let mut rows = vec![
@@ -51,15 +51,54 @@ impl Status {
             if let Some(door) = record.door {
                 rows.push(("ssh", format!("{}:{}", door.address, door.port)));
             }
-            if let Some(threads) = threads {
-                let threads: Vec<String> = threads.iter().map(ToString::to_string).collect();
-                rows.push(("vCPU threads", threads.join(", ")));
-            }
             let rows = rows.into_iter().map(|(key, value)| vec![key.to_owned(), value]).collect();
             terminal::say(&terminal::table(&[], rows));
+            if let Some(threads) = threads {
+                terminal::say("");
+                draw(&threads);
+            }
         }
         Ok(u8::from(!running))
     }
+}
+
+/// QEMU's threads as they run, if QEMU says which are its vCPUs.
+fn threads(instance: &Instance, record: &Record, pid: u32) -> Option<Vec<Standing>> {
+    let mut qmp = Qmp::connect(&instance.files().qmp).ok()?;
+    let vcpus = vcpu_threads(&mut qmp).ok()?;
+    // The limits of the host were checked when it was started.
+    let machine = Machine::parse("instance", &record.machine, &Default::default()).ok()?;
+    let online = places::host_limits().cpus.unwrap_or_default();
+    standing(&machine, &online, pid, &vcpus).ok()
+}
+
+fn draw(threads: &[Standing]) {
+    let scheduling = |policy: &str, priority: i32| match priority {
+        0 => policy.to_owned(),
+        priority => format!("{policy} {priority}"),
+    };
+    let rows = threads.iter().map(|thread| {
+        let wanted = thread.wanted.as_ref().map_or_else(
+            || "nothing: realtime.host-cpus is empty".to_owned(),
+            |wanted| {
+                let priority = wanted.fifo.unwrap_or_default();
+                let policy = if priority > 0 { "FIFO" } else { "OTHER" };
+                format!("CPU {}, {}", wanted.cpus, scheduling(policy, priority))
+            },
+        );
+        vec![
+            if thread.in_force { "ok" } else { "NOT IN FORCE" }.to_owned(),
+            thread.thread.clone(),
+            thread.name.clone(),
+            thread.tid.to_string(),
+            wanted,
+            format!("CPU {}, {}", thread.cpus, scheduling(thread.policy, thread.priority)),
+        ]
+    });
+    terminal::say(&terminal::table(
+        &["", "THREAD", "NAME", "ID", "ASKED FOR", "FOUND"],
+        rows.collect(),
+    ));
 }
 
 /// A status in words.
