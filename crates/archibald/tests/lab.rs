@@ -120,7 +120,7 @@ fn ten_runs_of_a_seed_are_told_apart_and_a_sweep_breaks_at_one_place() {
     let words = ["doctor", "--quiet", "--json", "--times", "10", &path];
     let said = world::said(lab(&world, &words).output().unwrap());
     let told: serde_json::Value = serde_json::from_str(&said.out).unwrap();
-    // On a host with ten times as much to do as it has processors, one run in fifteen was another one
+    // On a host with five times as much to do as it has processors, one run in eighteen was another one
     // (QEMU 7.2, docs/claims.md), and why is not known. All but two of ten must be the same, and the
     // exit status must say whether all were.
     let lines: Vec<&str> =
