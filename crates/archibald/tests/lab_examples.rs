@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use world::World;
 
-/// Folders below examples/lab with both scenarios.
+const FAULTLESS: [&str; 3] = ["first", "sclang", "scsynth"];
+
+/// Folders below examples/lab. Each has a scenario that holds, all but these one that does not.
 fn examples() -> Vec<PathBuf> {
     let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/lab");
     let mut folders: Vec<PathBuf> = fs::read_dir(all)
@@ -26,13 +28,18 @@ fn examples() -> Vec<PathBuf> {
 #[test]
 fn every_example_has_a_fault_with_a_cause_and_a_repair() {
     let examples = examples();
-    assert!(examples.len() >= 9, "{examples:?}");
+    assert!(examples.len() >= 13, "{examples:?}");
     for folder in examples {
+        // The first steps, and SuperCollider's, have no fault planted.
+        if FAULTLESS.iter().any(|name| folder.ends_with(name)) {
+            continue;
+        }
         let repaired = fs::read_to_string(folder.join("lab.toml")).unwrap();
         let faulty = fs::read_to_string(folder.join("faulty.lab.toml")).unwrap();
         assert!(!repaired.contains("[expect]"), "{}", folder.display());
         assert!(faulty.contains("verdict = \"broken\""), "{}", folder.display());
-        assert!(cause_in(&faulty).is_some(), "{}", folder.display());
+        let is_pipewire = faulty.contains("server = \"pipewire\"");
+        assert!(is_pipewire || cause_in(&faulty).is_some(), "{}", folder.display());
     }
 }
 
@@ -45,7 +52,7 @@ fn faults_break_with_their_cause_and_repairs_hold() {
     let said = world.run_with_image(&["lab", "test", "--quiet", "--json", &all]);
     let report: Value = serde_json::from_str(&said.out).unwrap();
     let cases = report["cases"].as_array().unwrap();
-    assert_eq!(cases.len(), 2 * examples().len(), "{}", said.out);
+    assert_eq!(cases.len(), 2 * examples().len() - FAULTLESS.len(), "{}", said.out);
     for case in cases {
         assert_eq!(case["passed"], true, "{case}");
     }

@@ -20,7 +20,7 @@ use crate::evidence::{self, Circumstances, Evidence};
 use crate::experiment::{self, Patience};
 use crate::machine::{Hardware, kernel_arguments};
 use crate::program::{Builder, Folder};
-use crate::scenario::{KernelKind, Load, Profile, Scenario, Source};
+use crate::scenario::{KernelKind, Load, Profile, Scenario, Source, Variation};
 use crate::snapshot::{Progress, Recipe, Snapshot};
 
 /// What all scenarios have in common on one host.
@@ -102,12 +102,24 @@ pub struct Finished {
     pub dir: PathBuf,
 }
 
+/// What a run is a run of.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    /// The scenario file's path.
+    pub path: &'a str,
+    /// Its text.
+    pub text: &'a str,
+    /// What was changed.
+    pub variation: &'a Variation,
+}
+
 /// What is written beside a run: what it cost, which differs from time to time, and what the run's
 /// own form has no place for.
 #[derive(Debug, Serialize)]
 struct Beside<'a> {
     schema: &'static str,
     scenario: &'a str,
+    variation: &'a Variation,
     cost: archibald_latency::Cost,
     late_clients: &'a BTreeMap<String, u64>,
     counters: &'a BTreeMap<String, u64>,
@@ -219,6 +231,7 @@ impl Bench {
                 program: Some(scenario.program.run.clone()),
                 load: scenario.load.command(),
                 realtime: true,
+                ready: scenario.program.ready.clone(),
                 patience_ns: nanoseconds(scenario.program.connect),
                 warmup_ns: nanoseconds(scenario.time.warmup),
                 window_ns: nanoseconds(scenario.time.duration),
@@ -306,6 +319,7 @@ impl Bench {
         let mut request = self.request(&scenario, 1, false);
         if let Task::Measure(measure) = &mut request.task {
             measure.program = None;
+            measure.ready = None;
             measure.realtime = kind == ControlKind::Idle;
         }
         let name = run_id(&Prepared { folder: Folder::default(), ..prepared.clone() }, &request);
@@ -328,15 +342,14 @@ impl Bench {
         Ok(control)
     }
 
-    /// Keeps a run in `runs`: its files, the run itself, and the scenario that it is a run of, given by
-    /// its path and its text.
+    /// Keeps a run in `runs`: its files, the run itself, and what it is a run of.
     ///
     /// # Errors
     /// What the system said.
     pub fn keep(
         &self,
         evidence: &Evidence,
-        (scenario, scenario_text): (&str, &str),
+        origin: Origin<'_>,
         control: Option<&Control>,
         from: &Path,
         runs: &Path,
@@ -347,10 +360,11 @@ impl Bench {
         };
         let text = evidence.without_cost().to_json();
         write("run.json", text.map_err(|error| LabError::Reply(error.to_string()))?.as_bytes())?;
-        write("scenario.toml", scenario_text.as_bytes())?;
+        write("scenario.toml", origin.text.as_bytes())?;
         let beside = Beside {
             schema: "archibald.experiment/1",
-            scenario,
+            scenario: origin.path,
+            variation: origin.variation,
             cost: evidence.run.cost,
             late_clients: &evidence.late_clients,
             counters: &evidence.counters,

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::LabError;
 use crate::error::{During, last_lines};
-use crate::machine::{Files, Hardware, Start, argv};
+use crate::machine::{Console, Files, Hardware, Start, argv};
 
 /// How often a wait looks whether it was called off.
 const GLANCE: Duration = Duration::from_millis(200);
@@ -24,7 +24,7 @@ pub(crate) struct Emulator {
     child: Child,
     qmp: Qmp,
     log: PathBuf,
-    console: PathBuf,
+    console: Console,
 }
 
 /// How a wait for the guest ended.
@@ -128,7 +128,9 @@ impl Emulator {
 
     /// The console's last lines.
     pub(crate) fn console(&self) -> String {
-        let text = fs::read(&self.console).unwrap_or_default();
+        // What went over a socket has been read by a person.
+        let Console::File(path) = &self.console else { return String::new() };
+        let text = fs::read(path).unwrap_or_default();
         last_lines(&String::from_utf8_lossy(&text))
     }
 

@@ -98,6 +98,12 @@ impl LabError {
         }
     }
 
+    /// Whether the audio server did not come up, which a processor that is too slow for it does.
+    #[must_use]
+    pub fn is_the_servers(&self) -> bool {
+        matches!(self, Self::Scenario { problem, .. } if problem.stage == Stage::Server)
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn remedy(&self) -> Option<&'static str> {

@@ -11,6 +11,7 @@ use archibald_mailbox::{Reply, Request, Stage};
 use crate::LabError;
 use crate::emulator::Waited;
 use crate::error::{During, last_lines};
+use crate::machine::Console;
 use crate::mailbox;
 use crate::program::Folder;
 use crate::snapshot::Snapshot;
@@ -72,7 +73,8 @@ fn attempt(
 ) -> Result<Done, LabError> {
     mailbox::post(mailbox, request, &folder.files)?;
     let begun = Instant::now();
-    let mut emulator = snapshot.start(dir, cancel)?;
+    let console = Console::File(dir.join("console.log"));
+    let mut emulator = snapshot.start(dir, console, cancel)?;
     emulator.go_on()?;
     match emulator.wait(patience.0, cancel)? {
         Waited::Paused => {}

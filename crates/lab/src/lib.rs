@@ -15,7 +15,9 @@ pub mod machine;
 mod mailbox;
 pub mod program;
 pub mod scenario;
+pub mod shell;
 pub mod snapshot;
+pub mod sweep;
 
 pub use error::LabError;
 pub use scenario::Scenario;

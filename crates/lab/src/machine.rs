@@ -33,8 +33,17 @@ pub struct Files {
     pub initrd: PathBuf,
     /// What host and guest share; [`archibald_mailbox::SIZE`] bytes.
     pub mailbox: PathBuf,
-    /// Where the serial console is written.
-    pub console: PathBuf,
+    /// Where the serial console goes.
+    pub console: Console,
+}
+
+/// The serial console's other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Console {
+    /// A file that it is written to.
+    File(PathBuf),
+    /// A socket that somebody types into.
+    Socket(PathBuf),
 }
 
 /// How the machine begins.
@@ -100,7 +109,15 @@ pub fn argv(hardware: &Hardware, files: &Files, start: Start) -> Vec<String> {
     pair("-kernel", file(&files.kernel));
     pair("-initrd", file(&files.initrd));
     pair("-append", hardware.kernel_arguments.join(" "));
-    pair("-chardev", format!("file,id=console,path={}", file(&files.console)));
+    pair(
+        "-chardev",
+        match &files.console {
+            Console::File(path) => format!("file,id=console,path={}", file(path)),
+            Console::Socket(path) => {
+                format!("socket,id=console,path={},server=on,wait=off", file(path))
+            }
+        },
+    );
     pair("-serial", "chardev:console".to_owned());
     pair("-chardev", "socket,id=qmp,fd=0".to_owned());
     pair("-mon", "chardev=qmp,mode=control".to_owned());
@@ -165,7 +182,7 @@ mod tests {
             kernel: "/cache/vmlinux".into(),
             initrd: "/cache/initrd".into(),
             mailbox: "/run/mailbox".into(),
-            console: "/run/console.log".into(),
+            console: Console::File("/run/console.log".into()),
         };
         let booted = argv(&hardware, &files, Start::Boot);
         let mut restored = argv(&hardware, &files, Start::Restore);

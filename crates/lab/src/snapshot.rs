@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use crate::LabError;
 use crate::emulator::{Emulator, Waited};
 use crate::error::During;
-use crate::machine::{CPU, DISK_ALIGNMENT, Files, Hardware, Start};
+use crate::machine::{CPU, Console, DISK_ALIGNMENT, Files, Hardware, Start};
 
 /// Raised whenever the same inputs would give another state.
 const BUILDER: &str = "1";
@@ -191,7 +191,8 @@ impl Recipe<'_> {
         self.image.write_initrd(self.kernel, tools, init, modules, &files, &initrd, &work)?;
         let mailbox = work.join("mailbox");
         empty_mailbox(&mailbox)?;
-        let files = snapshot.files(&initrd, &mailbox, &dir.join("console.log"));
+        let console = Console::File(dir.join("console.log"));
+        let files = snapshot.files(&initrd, &mailbox, console);
         let log = dir.join("qemu.log");
         let mut emulator =
             Emulator::start(&self.qemu.clone(), &self.hardware, &files, Start::Boot, &log)?;
@@ -240,9 +241,14 @@ impl Snapshot {
     }
 
     /// A machine in this state, paused, with its mailbox in `dir`.
-    pub(crate) fn start(&self, dir: &Path, cancel: &Cancel) -> Result<Emulator, LabError> {
+    pub(crate) fn start(
+        &self,
+        dir: &Path,
+        console: Console,
+        cancel: &Cancel,
+    ) -> Result<Emulator, LabError> {
         let mailbox = dir.join("mailbox");
-        let files = self.files(&self.dir.join("initrd"), &mailbox, &dir.join("console.log"));
+        let files = self.files(&self.dir.join("initrd"), &mailbox, console);
         let log = dir.join("qemu.log");
         let mut emulator =
             Emulator::start(&self.qemu, &self.hardware, &files, Start::Restore, &log)?;
@@ -250,14 +256,14 @@ impl Snapshot {
         Ok(emulator)
     }
 
-    fn files(&self, initrd: &Path, mailbox: &Path, console: &Path) -> Files {
+    fn files(&self, initrd: &Path, mailbox: &Path, console: Console) -> Files {
         Files {
             disk: self.disk.clone(),
             disk_bytes: self.disk_bytes,
             kernel: self.kernel.clone(),
             initrd: initrd.to_owned(),
             mailbox: mailbox.to_owned(),
-            console: console.to_owned(),
+            console,
         }
     }
 

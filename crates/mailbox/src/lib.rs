@@ -13,7 +13,7 @@ mod request;
 
 pub use parcel::{ParcelError, ParcelReader, ParcelWriter};
 pub use reply::{Problem, Reply, Stage, ThreadUse, Window};
-pub use request::{Measure, Request, Task};
+pub use request::{Measure, Request, Shell, Task};
 
 /// Bytes of the whole memory. The host's file is sparse: what is not written takes no room.
 pub const SIZE: u64 = 1 << 30;

@@ -35,6 +35,22 @@ pub enum Task {
     },
     /// Run the program on the audio server and count.
     Measure(Measure),
+    /// Start the audio server and give the console to a shell.
+    Shell(Shell),
+}
+
+/// A shell for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shell {
+    /// What is said before the first prompt.
+    pub greeting: String,
+    /// The person's terminal, as TERM names it.
+    pub terminal: String,
+    /// Its width in characters.
+    pub columns: u16,
+    /// Its height in lines.
+    pub rows: u16,
 }
 
 /// One measurement.
@@ -48,7 +64,9 @@ pub struct Measure {
     pub load: Option<String>,
     /// Whether the audio server asks for real-time priority.
     pub realtime: bool,
-    /// How long the program may take until it has ports in the graph.
+    /// What the program writes when it plays; absent: it plays when it has ports.
+    pub ready: Option<String>,
+    /// How long the program may take until it has ports in the graph and says that it is ready.
     pub patience_ns: u64,
     /// How long server, program and load run before anything is counted.
     pub warmup_ns: u64,

@@ -96,6 +96,11 @@ impl Server {
         self.processes.iter().map(Process::group).collect()
     }
 
+    /// Ends it at once.
+    pub(super) fn kill(&mut self) {
+        self.processes.iter_mut().for_each(Process::kill);
+    }
+
     /// Whether a part of it has ended, and how.
     pub(super) fn ended(&mut self) -> Option<String> {
         self.processes.iter_mut().find_map(Process::ended).map(process::how)

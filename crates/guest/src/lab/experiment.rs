@@ -94,7 +94,8 @@ pub(super) fn measure(
     let mut program = match &measure.program {
         Some(command) => {
             thread::sleep(chance.phase(period_ns));
-            Some(start_program(command, session, &server, measure).map_err(at(Stage::Program))?)
+            let told = told(&request.settings, command);
+            Some(start_program(&told, session, &server, measure).map_err(at(Stage::Program))?)
         }
         None => None,
     };
@@ -128,11 +129,20 @@ pub(super) fn measure(
     if let Some(load) = &mut load {
         load.kill();
     }
-    probe.stop(Duration::from_secs(5));
+    // The program before the probe: one that overloads the processor would keep the probe, which is an
+    // ordinary thread while it writes, from coming to its end.
     if let Some(program) = &mut program {
         program.stop(Duration::from_millis(300));
+        program.kill();
     }
-    let problem = if let Some(how) = server.ended() {
+    let server_ended = server.ended();
+    probe.stop(Duration::from_secs(1));
+    if probe.ended().is_none() {
+        // The server alone takes the whole processor. Without it the probe can write what it has seen.
+        server.kill();
+        probe.wait(Duration::from_secs(5));
+    }
+    let problem = if let Some(how) = server_ended {
         Some(at(Stage::Server)(format!("the audio server {how} while it was measured")))
     } else if let Some(status) = ended {
         Some(at(Stage::Program)(format!(
@@ -170,6 +180,13 @@ fn start_probe(session: &Session) -> Result<Process, String> {
     Process::start_apart(&words, Path::new("/"), &collected(Reply::PROBE), &error)
 }
 
+/// A command that finds the graph's settings in its environment. scsynth, for one, must be told the
+/// period: with a longer block of its own it renders nothing.
+pub(super) fn told(settings: &archibald_machine::Settings, command: &str) -> String {
+    let (quantum, rate) = (settings.quantum.0, settings.rate.0);
+    format!("export ARCHIBALD_QUANTUM={quantum} ARCHIBALD_RATE={rate}; {command}")
+}
+
 /// Starts the program and waits until it has ports in the graph.
 fn start_program(
     command: &str,
@@ -187,17 +204,30 @@ fn start_program(
             return Err(format!("the program {} before it connected", process::how(status)));
         }
         let is_new = |port: &String| !before.contains(port) && !port.starts_with(PROBE);
-        if server.ports().iter().any(is_new) {
+        let connected = server.ports().iter().any(is_new);
+        let silent = measure.ready.as_ref().filter(|ready| !has_said(&log, ready));
+        if connected && silent.is_none() {
             return Ok(program);
         }
         if Instant::now() >= deadline {
-            return Err(format!(
-                "the program has no port in the graph after {:?} of virtual time",
-                Duration::from_nanos(measure.patience_ns)
-            ));
+            let patience = Duration::from_nanos(measure.patience_ns);
+            return Err(match silent.filter(|_| connected) {
+                Some(ready) => {
+                    format!(
+                        "the program has not said \"{ready}\" after {patience:?} of virtual time"
+                    )
+                }
+                None => format!(
+                    "the program has no port in the graph after {patience:?} of virtual time"
+                ),
+            });
         }
         thread::sleep(POLL);
     }
+}
+
+fn has_said(log: &Path, words: &str) -> bool {
+    fs::read(log).is_ok_and(|text| String::from_utf8_lossy(&text).contains(words))
 }
 
 fn start_load(command: &str, seed: u64) -> Result<Process, String> {

@@ -11,6 +11,7 @@ mod ordinary;
 mod pause;
 mod process;
 mod seed;
+mod shell;
 mod usage;
 
 use std::fs;
@@ -111,6 +112,7 @@ fn obey(root: &Root, request: &archibald_mailbox::Request) -> Result<Reply, Prob
     match &request.task {
         Task::Build { command } => experiment::build(&session, command),
         Task::Measure(measure) => experiment::measure(request, measure, &session),
+        Task::Shell(shell) => shell::serve(request, shell, &session),
     }
 }
 

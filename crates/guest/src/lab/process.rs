@@ -44,6 +44,21 @@ impl Process {
         Self::spawn(program, arguments, folder, out, err).map_err(told)
     }
 
+    /// As [`Process::start`], with all three streams on a terminal.
+    pub(super) fn start_on(
+        words: &[String],
+        folder: &Path,
+        terminal: &File,
+    ) -> Result<Self, String> {
+        let (program, arguments) = words.split_first().ok_or("nothing to start")?;
+        let again = || terminal.try_clone();
+        let start = || {
+            let input = Stdio::from(again()?);
+            Self::spawn_reading(program, arguments, folder, input, again()?, again()?)
+        };
+        start().map_err(|error| format!("{program}: {error}"))
+    }
+
     fn spawn(
         program: &str,
         arguments: &[String],
@@ -51,10 +66,21 @@ impl Process {
         out: File,
         err: File,
     ) -> io::Result<Self> {
+        Self::spawn_reading(program, arguments, folder, Stdio::null(), out, err)
+    }
+
+    fn spawn_reading(
+        program: &str,
+        arguments: &[String],
+        folder: &Path,
+        input: Stdio,
+        out: File,
+        err: File,
+    ) -> io::Result<Self> {
         let child = Command::new(program)
             .args(arguments)
             .current_dir(folder)
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(out)
             .stderr(err)
             .process_group(0)

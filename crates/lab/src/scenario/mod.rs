@@ -3,15 +3,18 @@
 
 mod read;
 mod span;
+mod variation;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use archibald_machine::AudioServer;
 use archibald_machine::units::{Bytes, Frames, Hertz};
+use serde::{Deserialize, Serialize};
 
 pub use read::EXAMPLE;
 pub use span::Span;
+pub use variation::Variation;
 
 /// A checked scenario.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +49,10 @@ pub struct Program {
     /// Share of the processor, in percent, that its audio thread must at least use: below that it
     /// does not really run, and a verdict would be about nothing.
     pub min_load: f64,
-    /// How long it may take to have ports in the graph, in virtual time.
+    /// What it writes when it plays; absent: it plays as soon as it has ports in the graph. The load
+    /// begins only then.
+    pub ready: Option<String>,
+    /// How long it may take for that, in virtual time.
     pub connect: Duration,
 }
 
@@ -92,7 +98,8 @@ pub struct Time {
 }
 
 /// Speed of the virtual processor: 1000, 500, 250, 125 or 62 (62.5) million instructions a second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
 pub struct Mips {
     shift: u8,
 }
@@ -125,6 +132,23 @@ impl Mips {
     #[must_use]
     pub fn shift(self) -> u8 {
         self.shift
+    }
+}
+
+impl From<Mips> for u32 {
+    fn from(mips: Mips) -> Self {
+        mips.number()
+    }
+}
+
+impl TryFrom<u32> for Mips {
+    type Error = String;
+
+    fn try_from(number: u32) -> Result<Self, String> {
+        Self::new(number).ok_or_else(|| {
+            let known = Self::ALL.map(|mips| mips.number().to_string()).join(", ");
+            format!("{number} MIPS is no speed of the virtual processor: {known}")
+        })
     }
 }
 
@@ -220,7 +244,8 @@ pub struct LabMachine {
 }
 
 /// Which kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum KernelKind {
     /// PREEMPT_RT, the image's own.
     Rt,
@@ -240,7 +265,8 @@ impl KernelKind {
 }
 
 /// Whether the machine's real-time settings are in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Tuning {
     /// As the machine file makes them.
     Machine,

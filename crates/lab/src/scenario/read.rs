@@ -36,7 +36,9 @@ struct ProgramTable {
     build: Option<Text>,
     run: Option<Text>,
     builtin: Option<Text>,
+    arguments: Option<Text>,
     min_load: Option<Spanned<f64>>,
+    ready: Option<Text>,
     connect: Option<Text>,
 }
 
@@ -85,9 +87,49 @@ struct ExpectTable {
     cause: Option<Text>,
 }
 
-/// The project's own programs: name, build, run, and the load that proves that they play.
-const BUILTIN: [(&str, Option<&str>, &str, f64); 1] =
-    [("jack-client", Some("cc -O2 -o client client.c -ljack -lm -lpthread"), "exec ./client", 0.1)];
+/// One of the project's own programs.
+#[derive(Debug, Clone, Copy)]
+struct Builtin {
+    name: &'static str,
+    build: Option<&'static str>,
+    run: &'static str,
+    /// What it writes when it plays.
+    ready: Option<&'static str>,
+    /// The share of a processor of 500 MIPS that proves that it plays, in percent. scsynth without a
+    /// synth, or with blocks longer than the period, stays below.
+    min_load: f64,
+}
+
+const BUILTIN: [Builtin; 4] = [
+    Builtin {
+        name: "jack-client",
+        build: Some("cc -O2 -o client client.c -ljack -lm -lpthread"),
+        run: "exec ./client",
+        ready: None,
+        min_load: 0.1,
+    },
+    Builtin {
+        name: "scsynth",
+        build: Some("cc -O2 -o play play.c && sclang voice.scd"),
+        run: "exec ./play",
+        ready: Some("voices and a reverb play"),
+        min_load: 10.0,
+    },
+    Builtin {
+        name: "sclang",
+        build: None,
+        run: "exec sclang patch.scd",
+        ready: Some("the patch plays"),
+        min_load: 10.0,
+    },
+    Builtin {
+        name: "pipewire-filter",
+        build: Some("cc -O2 -o filter filter.c $(pkg-config --cflags --libs libpipewire-0.3) -lm"),
+        run: "exec ./play.sh",
+        ready: Some("the filter plays"),
+        min_load: 1.0,
+    },
+];
 
 /// As in JSON, where a reader of a run would lose what does not fit.
 const LARGEST_SEED: i64 = (1 << 53) - 1;
@@ -138,6 +180,7 @@ impl Reading {
                 build: None,
                 run: run.get_ref().clone(),
                 min_load: 0.1,
+                ready: None,
                 connect: Span::default_connect(),
             },
             (Some(builtin), Some(_)) => {
@@ -162,6 +205,17 @@ impl Reading {
         if let Some(build) = table.build {
             program.build = Some(build.into_inner());
         }
+        if let Some(arguments) = table.arguments {
+            if table.builtin.is_none() {
+                self.reader.problem(
+                    arguments.span(),
+                    "arguments stand beside run",
+                    "a builtin program that takes them",
+                    "Write the arguments into run.",
+                );
+            }
+            program.run = format!("{} {}", program.run, arguments.get_ref());
+        }
         for text in [&table.run].into_iter().flatten() {
             self.not_empty("run", text.get_ref(), text.span());
         }
@@ -177,33 +231,43 @@ impl Reading {
             }
             program.min_load = percent;
         }
+        if let Some(ready) = table.ready {
+            self.not_empty("ready", ready.get_ref(), ready.span());
+            program.ready = Some(ready.into_inner());
+        }
         let connect = Span(program.connect);
         program.connect = self.reader.text("connect", table.connect.as_ref(), connect).0;
         program
     }
 
     fn builtin(&mut self, value: &Text) -> Program {
-        let words = BUILTIN.map(|entry| (entry.0, entry));
-        let (name, build, run, min_load) =
-            self.reader.word("builtin", Some(value), &words, BUILTIN[0]);
+        let words = BUILTIN.map(|entry| (entry.name, entry));
+        let found = self.reader.word("builtin", Some(value), &words, BUILTIN[0]);
         Program {
-            source: Source::Builtin(name),
-            build: build.map(str::to_owned),
-            run: run.to_owned(),
-            min_load,
+            source: Source::Builtin(found.name),
+            build: found.build.map(str::to_owned),
+            run: found.run.to_owned(),
+            min_load: found.min_load,
+            ready: found.ready.map(str::to_owned),
             connect: Span::default_connect(),
         }
     }
 
     fn not_empty(&mut self, key: &str, text: &str, span: Range<usize>) {
         if text.trim().is_empty() {
-            let message = format!("{key} = \"\" runs nothing");
-            self.reader.problem(
-                span,
-                message,
-                "a shell command",
-                "Write for example \"./client\".",
-            );
+            let (message, expected, remedy) = match key {
+                "ready" => (
+                    "ready = \"\" stands in every output".to_owned(),
+                    "what the program writes when it plays",
+                    "Remove the key: a program plays when it has ports.",
+                ),
+                _ => (
+                    format!("{key} = \"\" runs nothing"),
+                    "a shell command",
+                    "Write for example \"./client\".",
+                ),
+            };
+            self.reader.problem(span, message, expected, remedy);
         }
     }
 
@@ -342,6 +406,7 @@ impl Program {
             build: None,
             run: String::new(),
             min_load: 0.0,
+            ready: None,
             connect: Span::default_connect(),
         }
     }

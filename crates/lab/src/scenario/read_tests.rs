@@ -74,6 +74,7 @@ wrong! {
     no_program: "[audio]\nrate = 48000\n";
     unknown_key: "[program]\nrum = \"./client\"\n";
     unknown_builtin: "[program]\nbuiltin = \"jack-clown\"\n";
+    arguments_of_nothing: "[program]\nrun = \"./client\"\narguments = \"8\"\n";
     two_programs: "[program]\nbuiltin = \"jack-client\"\nrun = \"./client\"\n";
     no_speed_of_the_processor: &format!("{PROGRAM}[time]\nmips = 300\n");
     duration_without_unit: &format!("{PROGRAM}[time]\nduration = \"5\"\n");

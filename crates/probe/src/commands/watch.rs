@@ -48,10 +48,11 @@ impl Arguments {
         let lost = client.is_lost();
         log.take(&client, &mut seen);
         let watch = log.finish(lost);
-        // Only now: the library may say something while it closes, or wait for a dead server.
-        client.close();
         write(out, &watch)
             .map_err(|source| ProbeError::System { what: "write the result", source })?;
+        // Only now: closing may wait for a dead server, or for one that mourns a killed client, and
+        // whoever has asked us to end may not wait that long.
+        client.close();
         Ok(if lost { Outcome::ServerLost } else { Outcome::Good })
     }
 }

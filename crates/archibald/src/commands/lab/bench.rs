@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use archibald_image::{Cancel, GuestFile, Recipe, guest_tree, package_list};
-use archibald_lab::bench::{Bench, Finished, Prepared};
-use archibald_lab::scenario::KernelKind;
+use archibald_lab::bench::{Bench, Finished, Origin, Prepared};
+use archibald_lab::scenario::{KernelKind, Variation};
 use archibald_lab::{LabError, Scenario};
 use archibald_vm::qemu::Qemu;
 
@@ -44,8 +44,10 @@ pub(super) struct ScenarioFile {
     pub(super) path: PathBuf,
     /// Its text, kept with the runs.
     pub(super) text: String,
-    /// What it says.
+    /// What it says, changed as the variation tells.
     pub(super) scenario: Scenario,
+    /// What is not as the file says.
+    pub(super) variation: Variation,
 }
 
 impl ScenarioFile {
@@ -61,7 +63,12 @@ impl ScenarioFile {
         let folder = absolute.parent().unwrap_or(&absolute);
         let mut scenario = Scenario::parse(&name, &text, folder)?;
         scenario.name = absolute.display().to_string();
-        Ok(Self { path, text, scenario })
+        Ok(Self { path, text, scenario, variation: Variation::default() })
+    }
+
+    /// The same with something changed.
+    pub(super) fn varied(&self, variation: Variation) -> Self {
+        Self { scenario: variation.of(&self.scenario), variation, ..self.clone() }
     }
 }
 
@@ -154,17 +161,29 @@ impl Workplace {
         steps: &Steps,
         cancel: &Cancel,
     ) -> Result<Vec<Finished>, Failure> {
+        self.try_runs(file, prepared, control, steps, cancel).map_err(failure)
+    }
+
+    /// The same with the lab's own error, for a verb that takes some of them for an answer.
+    pub(super) fn try_runs(
+        &self,
+        file: &ScenarioFile,
+        prepared: &Prepared,
+        control: Option<&archibald_lab::bench::Control>,
+        steps: &Steps,
+        cancel: &Cancel,
+    ) -> Result<Vec<Finished>, LabError> {
         let seeds = &prepared.scenario.time.seeds;
         let plural = if seeds.len() == 1 { "" } else { "s" };
         steps.step(&format!("lab: {} run{plural} in virtual time", seeds.len()));
         let one = |seed: &u64| -> Result<Finished, LabError> {
             let dir = self.bench.scratch.join(format!("{seed}-{:p}", prepared));
             let evidence = self.bench.run(prepared, *seed, false, &dir, cancel)?;
-            let scenario = (file.scenario.name.as_str(), file.text.as_str());
-            self.bench.keep(&evidence, scenario, control, &dir, &self.runs)
+            let origin =
+                Origin { path: &file.scenario.name, text: &file.text, variation: &file.variation };
+            self.bench.keep(&evidence, origin, control, &dir, &self.runs)
         };
-        let results = in_parallel(self.jobs, seeds, one);
-        results.into_iter().map(|result| result.map_err(failure)).collect()
+        in_parallel(self.jobs, seeds, one).into_iter().collect()
     }
 
     pub(super) fn prepare(

@@ -1,4 +1,4 @@
-//! `archibald lab doctor`: whether the same experiment comes out the same twice on this host.
+//! `archibald lab doctor`: whether the same experiment comes out the same every time on this host.
 
 use std::path::PathBuf;
 
@@ -13,11 +13,14 @@ use crate::failure::{Context as _, Failure};
 use crate::places;
 use crate::terminal::{self, Steps};
 
-/// Run the same experiment twice and compare everything: xruns, histograms, every task switch.
+/// Run the same experiment again and again and compare everything: xruns, histograms, every task switch.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Doctor {
     /// The scenario; the project's own client under the full load when left out.
     file: Option<PathBuf>,
+    /// How often.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    times: u32,
     #[command(flatten)]
     how: How,
     /// For programs.
@@ -39,27 +42,35 @@ impl Doctor {
         let drawn = Drawn(&steps);
         trusted(&place, &prepared, ControlKind::Idle, &drawn, &cancel)?;
         trusted(&place, &prepared, ControlKind::Fault, &drawn, &cancel)?;
-        steps.step("lab: the same run twice");
+        let times = self.times;
+        steps.step(&format!("lab: the same run {times} times"));
         let seed = file.scenario.time.seeds.first().copied().unwrap_or(1);
         let bench: &Bench = &place.bench;
-        let one =
-            |name: &&str| bench.run(&prepared, seed, false, &bench.scratch.join(name), &cancel);
-        let mut twice = in_parallel(place.jobs, &["first", "second"], one).into_iter();
-        let (first, second) = match (twice.next(), twice.next()) {
-            (Some(first), Some(second)) => (first.map_err(failure)?, second.map_err(failure)?),
-            _ => return Err(Failure::interrupted()),
+        let one = |number: &u32| {
+            let dir = bench.scratch.join(format!("run-{number}"));
+            bench.run(&prepared, seed, false, &dir, &cancel)
+        };
+        let numbers: Vec<u32> = (1..=times).collect();
+        let runs = in_parallel(place.jobs, &numbers, one);
+        let runs = runs.into_iter().collect::<Result<Vec<_>, _>>().map_err(failure)?;
+        let Some((first, others)) = runs.split_first() else {
+            return Err(Failure::interrupted());
         };
         steps.finish();
         drop(steps);
-        let differing = differing(&first, &second).context("comparing two runs")?;
+        let mut differing = Vec::new();
+        for (number, other) in (2..).zip(others) {
+            let lines = self::differing(first, other).context("comparing two runs")?;
+            differing.extend(lines.into_iter().map(|line| format!("run {number}: {line}")));
+        }
         if self.json {
             terminal::say_json(&serde_json::json!({
                 "schema": "archibald.lab-doctor/1", "same": differing.is_empty(),
-                "differing": differing, "run": first.without_cost(), "schedstat": first.schedstat,
+                "differing": differing, "times": times, "run": first.without_cost(), "schedstat": first.schedstat,
             }));
         } else if differing.is_empty() {
             terminal::say(&format!(
-                "the same run twice: {} xruns, {} periods, every histogram and /proc/schedstat alike",
+                "the same run {times} times: {} xruns, {} periods, every histogram and /proc/schedstat alike",
                 first.run.worst_meter().map_or(0, |(_, count)| count),
                 first.run.periods
             ));
@@ -67,7 +78,7 @@ impl Doctor {
                 "idle control 0 xruns, planted fault seen: the lab is to be trusted here",
             );
         } else {
-            terminal::say("the same run came out differently twice:");
+            terminal::say(&format!("the same run did not come out the same {times} times:"));
             for line in &differing {
                 terminal::say(&format!("  {line}"));
             }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use archibald_lab::explain;
+use archibald_lab::scenario::Variation;
 use archibald_latency::Run;
 use serde::Deserialize;
 
@@ -29,6 +30,8 @@ pub(crate) struct Explain {
 #[derive(Deserialize)]
 struct Beside {
     scenario: PathBuf,
+    #[serde(default)]
+    variation: Variation,
 }
 
 impl Explain {
@@ -39,7 +42,7 @@ impl Explain {
         let text = fs::read_to_string(&path).context(path.display())?;
         let beside: Beside = serde_json::from_str(&text)
             .map_err(|error| again(&format!("{}: {error}", path.display())))?;
-        let file = ScenarioFile::read(&beside.scenario)?;
+        let file = ScenarioFile::read(&beside.scenario)?.varied(beside.variation);
         let cancel = build::called_off()?;
         let steps = Steps::new(self.how.quiet);
         let place = Workplace::open(&self.how, &[&file.scenario], &steps, &cancel)?;

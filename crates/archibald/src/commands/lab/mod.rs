@@ -1,13 +1,17 @@
 //! `archibald lab`: the virtual-time lab, one file a verb.
 
 mod bench;
+mod compare;
 mod doctor;
 mod explain;
 mod init;
 mod progress;
 mod report;
 mod run;
+mod shell;
+mod sweep;
 mod test;
+mod variants;
 
 use crate::failure::Failure;
 
@@ -26,6 +30,9 @@ enum Verb {
     Init(init::Init),
     Run(run::Run),
     Test(test::Test),
+    Compare(compare::Compare),
+    Sweep(sweep::Sweep),
+    Shell(shell::Shell),
     Doctor(doctor::Doctor),
     Explain(explain::Explain),
 }
@@ -36,6 +43,9 @@ impl Lab {
             Verb::Init(verb) => verb.run(),
             Verb::Run(verb) => verb.run(),
             Verb::Test(verb) => verb.run(),
+            Verb::Compare(verb) => verb.run(),
+            Verb::Sweep(verb) => verb.run(),
+            Verb::Shell(verb) => verb.run(),
             Verb::Doctor(verb) => verb.run(),
             Verb::Explain(verb) => verb.run(),
         }

@@ -30,7 +30,8 @@ pub(super) fn show(
         scenario.load.title(),
     ));
     if let Some(rate) = judgement.rate_words() {
-        terminal::say(&format!("{rate} (virtual time, {} runs)", runs.len()));
+        let plural = if runs.len() == 1 { "" } else { "s" };
+        terminal::say(&format!("xruns an hour: {rate} (virtual time, {} run{plural})", runs.len()));
     }
     terminal::say(&format!("idle control: {} xruns in {} periods", control.xruns, control.periods));
     for note in &judgement.notes {
