@@ -47,6 +47,11 @@ pub(crate) fn directories() -> Directories {
     Directories { state: state.join("archibald"), runtime: runtime.join("archibald") }
 }
 
+/// What people want to keep after the machine is gone: runs of meters.
+pub(crate) fn data() -> PathBuf {
+    variable("XDG_DATA_HOME").unwrap_or_else(|| home().join(".local/share")).join("archibald")
+}
+
 /// The images' cache.
 pub(crate) fn cache() -> PathBuf {
     variable("XDG_CACHE_HOME").unwrap_or_else(|| home().join(".cache")).join("archibald")

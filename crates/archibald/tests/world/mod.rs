@@ -48,6 +48,7 @@ impl World {
         command
             .args(words)
             .current_dir(self.path("work"))
+            .env("XDG_DATA_HOME", self.path("data"))
             .env("XDG_STATE_HOME", self.path("state"))
             .env("XDG_RUNTIME_DIR", self.path("run"))
             .env("XDG_CACHE_HOME", self.path("cache"))

@@ -63,9 +63,9 @@ fn tell(report: &Report, run: &Run, json: bool) -> Result<u8, Failure> {
     })
 }
 
-/// Where runs are kept.
+/// Where runs are kept, whatever becomes of the machine.
 fn runs() -> Result<PathBuf, Failure> {
-    let folder = places::directories().state.join("measure");
+    let folder = places::data().join("runs");
     fs::create_dir_all(&folder).context(folder.display())?;
     Ok(folder)
 }
