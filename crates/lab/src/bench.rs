@@ -20,6 +20,7 @@ use crate::evidence::{self, Circumstances, Evidence};
 use crate::experiment::{self, Patience};
 use crate::machine::{Hardware, kernel_arguments};
 use crate::program::{Builder, Folder};
+use crate::replay::Clocks;
 use crate::scenario::{KernelKind, Load, Profile, Scenario, Source, Variation};
 use crate::snapshot::{Progress, Recipe, Snapshot};
 
@@ -124,6 +125,8 @@ struct Beside<'a> {
     late_clients: &'a BTreeMap<String, u64>,
     counters: &'a BTreeMap<String, u64>,
     program: &'a [archibald_mailbox::ThreadUse],
+    clocks: Clocks,
+    mapped: &'a BTreeMap<String, u64>,
     schedstat: &'a str,
     idle_control: Option<&'a Control>,
 }
@@ -369,6 +372,8 @@ impl Bench {
             late_clients: &evidence.late_clients,
             counters: &evidence.counters,
             program: &evidence.program,
+            clocks: evidence.clocks,
+            mapped: &evidence.mapped,
             schedstat: &evidence.schedstat,
             idle_control: control,
         };

@@ -17,6 +17,10 @@ use crate::machine::{Console, Files, Hardware, Start, argv};
 
 /// How often a wait looks whether it was called off.
 const GLANCE: Duration = Duration::from_millis(200);
+/// How long a replay may take to its next stop.
+const TO_A_BREAK: Duration = Duration::from_secs(300);
+/// How long QEMU may take to close its recording.
+const FAREWELL: Duration = Duration::from_secs(30);
 
 /// A running QEMU. It is killed when the value is dropped, and when the thread that started it ends.
 #[derive(Debug)]
@@ -44,7 +48,7 @@ impl Emulator {
         qemu: &Qemu,
         hardware: &Hardware,
         files: &Files,
-        start: Start,
+        start: &Start,
         log: &Path,
     ) -> Result<Self, LabError> {
         let output = File::create(log).during("write", log)?;
@@ -77,10 +81,17 @@ impl Emulator {
         self.migrated(cancel)
     }
 
-    /// Reads a state back; the machine is then paused.
-    pub(crate) fn restore(&mut self, file: &Path, cancel: &Cancel) -> Result<(), LabError> {
+    /// Reads a state back, with `section` put in at the byte `at`; the machine is then paused.
+    pub(crate) fn restore(
+        &mut self,
+        file: &Path,
+        at: u64,
+        section: &Path,
+        cancel: &Cancel,
+    ) -> Result<(), LabError> {
         self.ignore_shared()?;
-        let uri = format!("exec:cat {}", quoted(file));
+        let (file, section, rest) = (quoted(file), quoted(section), at + 1);
+        let uri = format!("exec:head -c {at} {file} && cat {section} && tail -c +{rest} {file}");
         self.ask("migrate-incoming", json!({ "uri": uri }))?;
         self.migrated(cancel)
     }
@@ -88,6 +99,19 @@ impl Emulator {
     /// Lets the paused machine go on.
     pub(crate) fn go_on(&mut self) -> Result<(), LabError> {
         self.ask("cont", json!({})).map(drop)
+    }
+
+    /// Ends QEMU in order, so that its recording is whole.
+    pub(crate) fn finish(mut self) -> Result<(), LabError> {
+        self.ask("quit", json!({}))?;
+        let deadline = Instant::now() + FAREWELL;
+        while self.child.try_wait().during("wait for", &self.log)?.is_none() {
+            if Instant::now() >= deadline {
+                return Err(self.failed("it did not end when it was asked to".to_owned()));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
     }
 
     /// Waits until the guest pauses itself or ends.
@@ -99,7 +123,7 @@ impl Emulator {
             }
             match self.qmp.wait_for(&["STOP", "SHUTDOWN"], GLANCE) {
                 Ok(event) if event == "STOP" => return Ok(Waited::Paused),
-                Ok(_) => return Ok(Waited::Ended),
+                Ok(_) => return ended(cancel),
                 Err(QmpError::Connection { source, .. })
                     if matches!(
                         source.kind(),
@@ -110,10 +134,46 @@ impl Emulator {
                         return Ok(Waited::Late);
                     }
                 }
-                Err(QmpError::Connection { .. }) => return Ok(Waited::Ended),
+                Err(QmpError::Connection { .. }) => return ended(cancel),
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Instructions counted so far; for a replay that is stopped.
+    pub(crate) fn instruction(&mut self) -> Result<u64, LabError> {
+        let answer = self.ask("query-replay", json!({}))?;
+        let count = answer.get("icount").and_then(serde_json::Value::as_u64);
+        count.ok_or_else(|| self.failed(format!("it counts no instructions: {answer}")))
+    }
+
+    /// Lets a replay run to this instruction and stop before it. Says whether it came there: it stops
+    /// earlier where the recording ends.
+    pub(crate) fn run_to(&mut self, instruction: u64, cancel: &Cancel) -> Result<bool, LabError> {
+        self.ask("replay-break", json!({ "icount": instruction }))?;
+        self.go_on()?;
+        match self.wait(TO_A_BREAK, cancel)? {
+            Waited::Paused => Ok(self.instruction()? == instruction),
+            Waited::Ended => Ok(false),
+            Waited::Late => Err(self.failed(format!("its replay hangs before {instruction}"))),
+        }
+    }
+
+    /// The machine's ACPI timer: 24 bits that count 3,579,545 times a second of the virtual clock.
+    pub(crate) fn acpi_timer(&mut self) -> Result<u32, LabError> {
+        let said = self.monitor("i /wx 0x608")?;
+        // portw[0x0608] = 0x00123456
+        let number = said.trim().rsplit("0x").next().map(|text| u32::from_str_radix(text, 16));
+        match number {
+            Some(Ok(ticks)) => Ok(ticks),
+            _ => Err(self.failed(format!("it cannot read the machine's timer: {}", said.trim()))),
+        }
+    }
+
+    /// What QEMU's monitor for people says.
+    pub(crate) fn monitor(&mut self, line: &str) -> Result<String, LabError> {
+        let answer = self.ask("human-monitor-command", json!({ "command-line": line }))?;
+        Ok(answer.as_str().unwrap_or_default().to_owned())
     }
 
     /// Processor seconds that QEMU has used, user and system.
@@ -179,6 +239,18 @@ impl Drop for Emulator {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What the end of QEMU means: an interrupt from the terminal reaches it as well as this process.
+fn ended(cancel: &Cancel) -> Result<Waited, LabError> {
+    let deadline = Instant::now() + GLANCE;
+    while !cancel.is_cancelled() {
+        if Instant::now() >= deadline {
+            return Ok(Waited::Ended);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Err(LabError::Cancelled)
 }
 
 /// A path for the shell that QEMU starts.

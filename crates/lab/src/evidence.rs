@@ -12,6 +12,7 @@ use archibald_mailbox::{Reply, ThreadUse};
 use crate::LabError;
 use crate::error::During;
 use crate::experiment::Done;
+use crate::replay::Clocks;
 use crate::scenario::{Mips, Scenario};
 
 /// A run, and what of it stands in no run.
@@ -25,6 +26,10 @@ pub struct Evidence {
     pub counters: BTreeMap<String, u64>,
     /// The program's threads.
     pub program: Vec<ThreadUse>,
+    /// The window's two moments on both clocks.
+    pub clocks: Clocks,
+    /// Where the program's files lay in its memory.
+    pub mapped: BTreeMap<String, u64>,
     /// SHA-256 of the kernel's books of every task switch, for comparing two runs.
     pub schedstat: String,
 }
@@ -126,6 +131,11 @@ pub fn read(
         late_clients: said.late,
         counters: counted.counters.clone(),
         program: counted.program.clone(),
+        clocks: Clocks {
+            begin: (counted.begin_ns, counted.stamps.0),
+            end: (counted.end_ns, counted.stamps.1),
+        },
+        mapped: counted.mapped.clone(),
         schedstat: sha256(&schedstat),
     })
 }

@@ -85,7 +85,7 @@ fn attempt(
         }
     }
     let (cpu_s, wall_s) = (emulator.processor_seconds(), begun.elapsed().as_secs_f64());
-    drop(emulator);
+    emulator.finish()?;
     Ok(Done { reply: mailbox::collect(mailbox, dir)?, cpu_s, wall_s })
 }
 

@@ -78,7 +78,8 @@ impl Comparison {
 }
 
 /// When something was late: several meters see one and the same xrun.
-fn xrun_times(xruns: &[Xrun]) -> Vec<u64> {
+#[must_use]
+pub fn xrun_times(xruns: &[Xrun]) -> Vec<u64> {
     let mut times: Vec<u64> = xruns.iter().map(|xrun| xrun.at_ns).collect();
     times.sort_unstable();
     times.dedup();

@@ -14,6 +14,8 @@ pub mod explain;
 pub mod machine;
 mod mailbox;
 pub mod program;
+mod recording;
+pub mod replay;
 pub mod scenario;
 pub mod shell;
 pub mod snapshot;

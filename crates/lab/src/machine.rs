@@ -47,12 +47,19 @@ pub enum Console {
 }
 
 /// How the machine begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
     /// By booting.
     Boot,
-    /// By being told where its state comes from.
-    Restore,
+    /// By being told where its state comes from. What happens from then on is written to this file.
+    Record(PathBuf),
+    /// As before, but what happens is read from the file.
+    Replay {
+        /// The recording.
+        recording: PathBuf,
+        /// The socket at which a debugger is waited for.
+        debugger: PathBuf,
+    },
 }
 
 /// Persistent memory is mapped in pieces of this size.
@@ -64,7 +71,7 @@ pub const CPU: &str = "qemu64";
 
 /// QEMU's arguments, without the program's own name. It speaks QMP on its file descriptor 0.
 #[must_use]
-pub fn argv(hardware: &Hardware, files: &Files, start: Start) -> Vec<String> {
+pub fn argv(hardware: &Hardware, files: &Files, start: &Start) -> Vec<String> {
     let mib = hardware.memory.mib();
     // Slots for the two devices, and room above the memory for what they show.
     let most = mib + (files.disk_bytes >> 20) + (archibald_mailbox::SIZE >> 20) + 4096;
@@ -73,8 +80,15 @@ pub fn argv(hardware: &Hardware, files: &Files, start: Start) -> Vec<String> {
     let mut pair = |option: &str, value: String| list.extend([option.to_owned(), value]);
     pair("-display", "none".to_owned());
     pair("-accel", "tcg,thread=single,tb-size=512".to_owned());
-    // Idle time is skipped: the clock moves on to the next timer.
-    pair("-icount", format!("shift={},sleep=off", hardware.mips.shift()));
+    // Idle time is skipped: the clock moves on to the next timer. Without recording, QEMU's main loop
+    // may do that while the processor's last instructions before the halt are not yet counted, and then
+    // skips too far. Recording makes the two threads take turns.
+    let turns = match start {
+        Start::Boot => String::new(),
+        Start::Record(path) => format!(",rr=record,rrfile={}", file(path)),
+        Start::Replay { recording, .. } => format!(",rr=replay,rrfile={}", file(recording)),
+    };
+    pair("-icount", format!("shift={},sleep=off{turns}", hardware.mips.shift()));
     pair("-machine", "q35,nvdimm=on,vmport=off,smm=off,sata=off,smbus=off,usb=off".to_owned());
     pair("-cpu", CPU.to_owned());
     // Two processors take turns, in pieces that show up as latency.
@@ -121,8 +135,11 @@ pub fn argv(hardware: &Hardware, files: &Files, start: Start) -> Vec<String> {
     pair("-serial", "chardev:console".to_owned());
     pair("-chardev", "socket,id=qmp,fd=0".to_owned());
     pair("-mon", "chardev=qmp,mode=control".to_owned());
-    if start == Start::Restore {
+    if *start != Start::Boot {
         pair("-incoming", "defer".to_owned());
+    }
+    if let Start::Replay { debugger, .. } = start {
+        pair("-gdb", format!("unix:{},server=on,wait=off", file(debugger)));
     }
     list.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(str::to_owned));
     list
@@ -184,10 +201,12 @@ mod tests {
             mailbox: "/run/mailbox".into(),
             console: Console::File("/run/console.log".into()),
         };
-        let booted = argv(&hardware, &files, Start::Boot);
-        let mut restored = argv(&hardware, &files, Start::Restore);
+        let booted = argv(&hardware, &files, &Start::Boot);
+        let mut restored = argv(&hardware, &files, &Start::Record("/run/recording".into()));
         let at = restored.iter().position(|word| word == "-incoming").unwrap();
         restored.drain(at..at + 2);
+        let recorded = ",rr=record,rrfile=/run/recording";
+        let restored: Vec<_> = restored.iter().map(|word| word.replace(recorded, "")).collect();
         assert_eq!(restored, booted);
         insta::assert_snapshot!(booted.join("\n").replace("\n-", "\n\n-"));
     }

@@ -27,6 +27,13 @@ pub struct Folder {
 }
 
 impl Folder {
+    /// What the file of this path in the folder holds.
+    #[must_use]
+    pub fn content(&self, path: &Path) -> Option<&[u8]> {
+        let file = self.files.iter().find(|file| file.path == path);
+        file.map(|file| file.content.as_slice())
+    }
+
     /// Reads a folder. `.git`, `target` and `node_modules` are left out; symbolic links are followed.
     ///
     /// # Errors

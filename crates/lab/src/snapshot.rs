@@ -16,13 +16,17 @@ use crate::LabError;
 use crate::emulator::{Emulator, Waited};
 use crate::error::During;
 use crate::machine::{CPU, Console, DISK_ALIGNMENT, Files, Hardware, Start};
+use crate::recording::{self, Layout, Recorder};
 
 /// Raised whenever the same inputs would give another state.
-const BUILDER: &str = "1";
+const BUILDER: &str = "2";
 /// How long a boot may take on the host's clock; it takes ten seconds on an idle one.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Snapshots that stay besides the one in use: a few speeds and kernels.
 const KEPT: usize = 8;
+
+/// The recording's name among a run's files.
+pub const RECORDING: &str = "recording";
 
 /// Everything that a snapshot is made from.
 #[derive(Debug, Clone)]
@@ -62,6 +66,7 @@ pub struct Snapshot {
 struct Note {
     schema: u32,
     state_bytes: u64,
+    recorder: Recorder,
     image: String,
     mips: u32,
 }
@@ -195,7 +200,7 @@ impl Recipe<'_> {
         let files = snapshot.files(&initrd, &mailbox, console);
         let log = dir.join("qemu.log");
         let mut emulator =
-            Emulator::start(&self.qemu.clone(), &self.hardware, &files, Start::Boot, &log)?;
+            Emulator::start(&self.qemu.clone(), &self.hardware, &files, &Start::Boot, &log)?;
         let told = |message: &str, emulator: &Emulator| LabError::Boot {
             message: message.to_owned(),
             console: emulator.console(),
@@ -208,13 +213,14 @@ impl Recipe<'_> {
         let state = dir.join("state");
         emulator.save(&state, cancel)?;
         drop(emulator);
-        fs::remove_dir_all(&work).during("remove", &work)?;
         let note = Note {
-            schema: 1,
+            schema: 2,
             state_bytes: fs::metadata(&state).during("read", &state)?.len(),
+            recorder: snapshot.try_recorder(dir, &work, cancel)?,
             image: self.image.id().to_owned(),
             mips: self.hardware.mips.number(),
         };
+        fs::remove_dir_all(&work).during("remove", &work)?;
         let path = dir.join("snapshot.json");
         let text = serde_json::to_vec_pretty(&note).unwrap_or_default();
         fs::write(&path, text).during("write", &path)
@@ -234,26 +240,90 @@ impl Snapshot {
         &self.hardware
     }
 
+    /// An instruction takes so many nanoseconds, as a power of two.
+    pub(crate) fn shift(&self) -> u8 {
+        self.hardware.mips.shift()
+    }
+
     /// The emulator's version in full.
     #[must_use]
     pub fn qemu(&self) -> &str {
         &self.qemu.banner
     }
 
-    /// A machine in this state, paused, with its mailbox in `dir`.
+    /// A machine in this state, paused, with its mailbox in `dir`. What happens from then on is written
+    /// to [`RECORDING`] there.
     pub(crate) fn start(
         &self,
         dir: &Path,
         console: Console,
         cancel: &Cancel,
     ) -> Result<Emulator, LabError> {
-        let mailbox = dir.join("mailbox");
-        let files = self.files(&self.dir.join("initrd"), &mailbox, console);
+        let recorder = self.recorder()?;
+        let start = Start::Record(dir.join(RECORDING));
+        self.restored(&self.dir, dir, console, &start, (recorder, 0), cancel)
+    }
+
+    /// The machine of a recording, paused before its first instruction, with its mailbox in `dir`.
+    /// A debugger can come to the socket `debugger`.
+    pub(crate) fn replay(
+        &self,
+        dir: &Path,
+        recording: &Path,
+        debugger: &Path,
+        cancel: &Cancel,
+    ) -> Result<Emulator, LabError> {
+        let position = recording::resumed_at(recording).during("replay", recording)?;
+        let recorder = self.recorder()?;
+        let (recording, debugger) = (recording.to_owned(), debugger.to_owned());
+        let start = Start::Replay { recording, debugger };
+        let console = Console::File(dir.join("console.log"));
+        self.restored(&self.dir, dir, console, &start, (recorder, position), cancel)
+    }
+
+    fn restored(
+        &self,
+        from: &Path,
+        dir: &Path,
+        console: Console,
+        start: &Start,
+        (recorder, position): (Recorder, u64),
+        cancel: &Cancel,
+    ) -> Result<Emulator, LabError> {
+        let files = self.files(&from.join("initrd"), &dir.join("mailbox"), console);
+        let path = dir.join("recorder");
+        fs::write(&path, recorder.section(position)).during("write", &path)?;
         let log = dir.join("qemu.log");
-        let mut emulator =
-            Emulator::start(&self.qemu, &self.hardware, &files, Start::Restore, &log)?;
-        emulator.restore(&self.dir.join("state"), cancel)?;
+        let mut emulator = Emulator::start(&self.qemu, &self.hardware, &files, start, &log)?;
+        emulator.restore(&from.join("state"), recorder.at, &path, cancel)?;
         Ok(emulator)
+    }
+
+    /// Which recorder this QEMU has: found by trying, on the new state in `from`.
+    fn try_recorder(
+        &self,
+        from: &Path,
+        work: &Path,
+        cancel: &Cancel,
+    ) -> Result<Recorder, LabError> {
+        let state = from.join("state");
+        let attempt = |layout: Layout| {
+            let recorder = Recorder::of(&state, layout).during("read", &state)?;
+            let start = Start::Record(work.join(RECORDING));
+            let console = Console::File(work.join("console.log"));
+            self.restored(from, work, console, &start, (recorder, 0), cancel)?.finish()?;
+            Ok(recorder)
+        };
+        attempt(Layout::Three).or_else(|error| match error {
+            LabError::Qemu { .. } => attempt(Layout::Two),
+            _ => Err(error),
+        })
+    }
+
+    /// What a recording needs to begin with this state.
+    pub(crate) fn recorder(&self) -> Result<Recorder, LabError> {
+        let note = self.note().map(|note| note.recorder);
+        note.ok_or_else(|| LabError::Unsuitable("its snapshot has just been removed".to_owned()))
     }
 
     fn files(&self, initrd: &Path, mailbox: &Path, console: Console) -> Files {
@@ -269,10 +339,13 @@ impl Snapshot {
 
     /// Whether everything is there in its full length. What a crash of the host cut short is not.
     fn is_whole(&self) -> bool {
-        let note = fs::read(self.dir.join("snapshot.json")).ok();
-        let note: Option<Note> = note.and_then(|text| serde_json::from_slice(&text).ok());
         let bytes = fs::metadata(self.dir.join("state")).map(|state| state.len()).ok();
-        note.is_some_and(|note| note.schema == 1 && Some(note.state_bytes) == bytes)
+        self.note().is_some_and(|note| note.schema == 2 && Some(note.state_bytes) == bytes)
+    }
+
+    fn note(&self) -> Option<Note> {
+        let text = fs::read(self.dir.join("snapshot.json")).ok()?;
+        serde_json::from_slice(&text).ok()
     }
 }
 

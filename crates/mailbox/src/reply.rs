@@ -73,6 +73,12 @@ pub struct Window {
     pub begin_ns: u64,
     /// When it ended.
     pub end_ns: u64,
+    /// The processor's time stamp counter at these two moments. QEMU counts its own virtual
+    /// nanoseconds there.
+    pub stamps: (u64, u64),
+    /// Where the program's files lie in its memory: of each, the path below its folder, and the
+    /// address of its first byte.
+    pub mapped: BTreeMap<String, u64>,
     /// The part of the server's log that was written meanwhile: first byte and first byte after.
     pub server_log: (u64, u64),
     /// The server's own counters of errors, by what they count: how much they grew.

@@ -107,6 +107,9 @@ pub fn spawn(
 ) -> io::Result<Child> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(stdin).stdout(log.try_clone()?).stderr(log.try_clone()?);
+    // What a person interrupts is this program, or the debugger that it has started; QEMU would take an
+    // interrupt for an order to end.
+    command.process_group(0);
     // SAFETY: prctl is async-signal-safe and touches nothing of the parent.
     #[allow(unsafe_code)]
     unsafe {

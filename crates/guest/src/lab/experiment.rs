@@ -258,9 +258,9 @@ fn watch(
         (server.counters(), groups.map(|groups| usage::threads(&root, groups)))
     })
     .map_err(|error| format!("the lab's own priority: {error}"))?;
-    let (begin_ns, first) = (now_ns(), length());
+    let (begin, first) = (now(), length());
     thread::sleep(Duration::from_nanos(window_ns));
-    let (end_ns, last) = (now_ns(), length());
+    let (end, last) = (now(), length());
     if let Some(recorder) = recorder {
         recorder.pause().map_err(|error| error.to_string())?;
     }
@@ -275,8 +275,10 @@ fn watch(
         })
         .collect();
     Ok(Window {
-        begin_ns,
-        end_ns,
+        begin_ns: begin.0,
+        end_ns: end.0,
+        stamps: (begin.1, end.1),
+        mapped: usage::mapped(&root, program, PROGRAM),
         server_log: (first, last),
         counters,
         program: usage::between(&threads[0], of_program),
@@ -285,8 +287,13 @@ fn watch(
     })
 }
 
-/// The guest's CLOCK_MONOTONIC, which the probe and the kernel's trace use too.
-fn now_ns() -> u64 {
+/// The guest's CLOCK_MONOTONIC, which the probe and the kernel's trace use too, and the processor's time
+/// stamp counter at the same moment.
+fn now() -> (u64, u64) {
     let now = clock_gettime(ClockId::Monotonic);
-    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+    // SAFETY: every x86-64 processor has the instruction, and nothing takes it away from programs here.
+    #[allow(unsafe_code)]
+    let stamp = unsafe { core::arch::x86_64::_rdtsc() };
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    (seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0), stamp)
 }

@@ -1,5 +1,7 @@
 //! What threads used of the processor: the scheduler's own books, /proc/PID/task/TID/schedstat.
 
+use std::collections::BTreeMap;
+
 use archibald_mailbox::ThreadUse;
 
 use crate::Root;
@@ -10,23 +12,51 @@ const POLICIES: [&str; 7] =
 
 /// Every thread of the processes in one of these groups, with its books so far.
 pub(super) fn threads(root: &Root, groups: &[u32]) -> Vec<ThreadUse> {
-    let numbers = |path: &str| -> Vec<u32> {
-        let mut numbers: Vec<u32> =
-            root.names(path).iter().filter_map(|name| name.parse().ok()).collect();
-        numbers.sort_unstable();
-        numbers
-    };
     let mut threads = Vec::new();
-    for pid in numbers("/proc") {
-        let Some(stat) = root.read(&format!("/proc/{pid}/stat")) else { continue };
-        if !field(&stat, 5).is_some_and(|group| groups.contains(&group)) {
-            continue;
-        }
-        for tid in numbers(&format!("/proc/{pid}/task")) {
+    for pid in processes(root, groups) {
+        for tid in numbers(root, &format!("/proc/{pid}/task")) {
             threads.extend(thread(root, pid, tid));
         }
     }
     threads
+}
+
+/// The processes in one of these groups.
+fn processes(root: &Root, groups: &[u32]) -> Vec<u32> {
+    let mut pids = numbers(root, "/proc");
+    pids.retain(|pid| {
+        let stat = root.read(&format!("/proc/{pid}/stat"));
+        let group: Option<u32> = stat.and_then(|stat| field(&stat, 5));
+        group.is_some_and(|group| groups.contains(&group))
+    });
+    pids
+}
+
+fn numbers(root: &Root, path: &str) -> Vec<u32> {
+    let mut numbers: Vec<u32> =
+        root.names(path).iter().filter_map(|name| name.parse().ok()).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// Where files below `folder` lie in the memory of the processes in one of these groups: path in the
+/// folder, and the address that the file's first byte has or would have.
+pub(super) fn mapped(root: &Root, groups: &[u32], folder: &str) -> BTreeMap<String, u64> {
+    let mut mapped = BTreeMap::new();
+    for pid in processes(root, groups) {
+        // proc_pid_maps(5): range, rights, offset, device, inode, path.
+        for line in root.read(&format!("/proc/{pid}/maps")).unwrap_or_default().lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [range, _, offset, _, _, path] = words[..] else { continue };
+            let number = |text: &str| u64::from_str_radix(text, 16).ok();
+            let first = range.split('-').next().and_then(number).zip(number(offset));
+            let inside = path.strip_prefix(folder).and_then(|path| path.strip_prefix('/'));
+            if let (Some(path), Some((first, offset))) = (inside, first) {
+                mapped.entry(path.to_owned()).or_insert(first.saturating_sub(offset));
+            }
+        }
+    }
+    mapped
 }
 
 /// What was used between two looks. A thread that ended in between is left out; one that was born

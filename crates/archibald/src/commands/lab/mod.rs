@@ -5,7 +5,9 @@ mod compare;
 mod doctor;
 mod explain;
 mod init;
+mod kept;
 mod progress;
+mod replay;
 mod report;
 mod run;
 mod shell;
@@ -35,6 +37,7 @@ enum Verb {
     Shell(shell::Shell),
     Doctor(doctor::Doctor),
     Explain(explain::Explain),
+    Replay(replay::Replay),
 }
 
 impl Lab {
@@ -48,6 +51,7 @@ impl Lab {
             Verb::Shell(verb) => verb.run(),
             Verb::Doctor(verb) => verb.run(),
             Verb::Explain(verb) => verb.run(),
+            Verb::Replay(verb) => verb.run(),
         }
     }
 }
