@@ -7,7 +7,8 @@ use std::path::Path;
 use archibald_latency::probe::Watch;
 use archibald_latency::{Conditions, Cost, Meter, NamedHistogram, RUN_SCHEMA, Run, Source, Window};
 use archibald_machine::AudioServer;
-use archibald_mailbox::{Reply, ThreadUse};
+use archibald_mailbox::Reply;
+pub use archibald_mailbox::ThreadUse;
 
 use crate::LabError;
 use crate::error::During;
@@ -165,8 +166,9 @@ impl Evidence {
         let Some((thread, share)) = self.audio_thread() else {
             return Some("the program has no thread any more".to_owned());
         };
-        // Under an overload most periods are lost; a thread that sleeps for good wakes in none.
-        if thread.slices < self.run.periods / 10 {
+        // Under an overload most periods are lost; a thread that sleeps for good wakes in none, and one
+        // that has the processor all the time need not be put on it.
+        if thread.slices < self.run.periods / 10 && share < 50.0 {
             return Some(format!(
                 "no thread of the program takes part in the graph: the busiest, \"{}\", ran {} times in {} periods",
                 thread.name, thread.slices, self.run.periods

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use archibald_image::Cancel;
 use archibald_latency::{Meter, Run, Xrun};
-use archibald_mailbox::Reply;
+use archibald_mailbox::{Reply, ThreadUse};
+use archibald_trace::cause::Code;
 use archibald_trace::symbol::Symbols;
 use archibald_trace::{Explanation, Reported, Trace};
 use serde::Serialize;
@@ -27,9 +28,13 @@ pub struct Explained {
     pub explanation: Explanation,
     /// The run that was asked about.
     pub run: String,
-    /// Whether the trace changed it.
-    pub comparison: Comparison,
+    /// Whether the trace changed it; absent: it was explained without one.
+    pub comparison: Option<Comparison>,
 }
+
+/// From this share of the processor on, in percent, a real-time thread leaves nothing to anybody. The
+/// kernel keeps a twentieth for ordinary threads, and the server above takes its part.
+const OVERLOAD: f64 = 80.0;
 
 /// The xruns of the same run with and without the trace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -86,7 +91,8 @@ pub fn xrun_times(xruns: &[Xrun]) -> Vec<u64> {
     times
 }
 
-/// Repeats `run` with a trace in `dir`, which is emptied first, and explains it.
+/// Repeats `run` with a trace in `dir`, which is emptied first, and explains it; `program` are its threads
+/// and what they used. A run in which one of them left nothing to the others is explained by that.
 ///
 /// # Errors
 /// [`LabError`]: the repetition failed, or its trace cannot be read.
@@ -94,9 +100,13 @@ pub fn explain(
     bench: &Bench,
     prepared: &Prepared,
     run: &Run,
+    program: &[ThreadUse],
     dir: &Path,
     cancel: &Cancel,
 ) -> Result<Explained, LabError> {
+    if let Some(explanation) = overload(run, program) {
+        return Ok(Explained { explanation, run: run.id.clone(), comparison: None });
+    }
     let seed = run.conditions.seed.unwrap_or(0);
     let traced = bench.run(prepared, seed, true, dir, cancel)?.run;
     let unreadable = |error: archibald_trace::TraceError| LabError::Reply(error.to_string());
@@ -114,7 +124,58 @@ pub fn explain(
         xruns: &xruns,
     };
     let explanation = archibald_trace::explain(&trace, &reported, &symbols);
-    Ok(Explained { explanation, run: run.id.clone(), comparison: Comparison::of(run, &traced) })
+    let comparison = Some(Comparison::of(run, &traced));
+    Ok(Explained { explanation, run: run.id.clone(), comparison })
+}
+
+/// The explanation of a run in which one thread of the program had the processor all the time. It needs
+/// no trace, and the kernel could not begin one: its own threads, which that takes, do not run either.
+fn overload(run: &Run, program: &[ThreadUse]) -> Option<Explanation> {
+    let length = run.window.length_ns().max(1);
+    let share = |thread: &ThreadUse| thread.runtime_ns as f64 * 100.0 / length as f64;
+    let real_time = |thread: &&ThreadUse| ["SCHED_FIFO", "SCHED_RR"].contains(&&*thread.policy);
+    let hog = program.iter().filter(real_time).max_by_key(|thread| thread.runtime_ns)?;
+    if share(hog) < OVERLOAD {
+        return None;
+    }
+    let period_ns =
+        u64::from(run.conditions.quantum) * 1_000_000_000 / u64::from(run.conditions.rate.max(1));
+    let policy = hog.policy.trim_start_matches("SCHED_");
+    let xruns = xrun_times(&run.xruns);
+    let evidence = program.iter().filter(|thread| share(thread) >= 0.1).map(|thread| {
+        let (name, slices) = (&thread.name, thread.slices);
+        format!("{name} ({}): {:.1} % in {slices} stretches", thread.policy, share(thread))
+    });
+    let episode = archibald_trace::Explained {
+        from_ns: run.window.start_ns,
+        to_ns: run.window.end_ns,
+        late_periods: usize::try_from(run.periods).unwrap_or(usize::MAX),
+        xruns,
+        late: hog.name.clone(),
+        cause: Code::OwnWork,
+        sentence: format!(
+            "{} ({policy} {}) had {:.0} % of the processor: what it computes fits into no period of {} us.",
+            hog.name,
+            hog.priority,
+            share(hog),
+            period_ns / 1000
+        ),
+        remedy: Code::OwnWork.remedy().to_owned(),
+        evidence: evidence.collect(),
+    };
+    Some(Explanation {
+        schema: archibald_trace::SCHEMA.to_owned(),
+        source: run.source.word().to_owned(),
+        trace: (run.window.start_ns, run.window.end_ns),
+        events: 0,
+        lost: 0,
+        period_ns,
+        periods: usize::try_from(run.periods).unwrap_or(usize::MAX),
+        graph: Vec::new(),
+        episodes: vec![episode],
+        causes: BTreeMap::from([(Code::OwnWork, 1)]),
+        unexplained: Vec::new(),
+    })
 }
 
 impl Explained {

@@ -117,6 +117,12 @@ impl Usual {
         usual
     }
 
+    /// The same without anything that a turn may take.
+    #[must_use]
+    pub fn nothing(&self) -> Self {
+        Self { by_thread: BTreeMap::new(), page_ns: self.page_ns.clone() }
+    }
+
     /// Own running time of a usual turn in ns.
     #[must_use]
     pub fn own_ns(&self, tid: Tid) -> u64 {

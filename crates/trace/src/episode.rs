@@ -73,7 +73,8 @@ fn timer_late(graph: &Graph, timeline: &Timeline, begun: u64) -> u64 {
     let last = next.checked_sub(1).and_then(|index| timers.get(index));
     // One that was set by another clock than the trace's says nothing.
     let is_near = |due: &u64| begun.abs_diff(*due) < 1_000_000_000;
-    last.map(|(_, due)| *due).filter(is_near).map_or(0, |due| begun.saturating_sub(due))
+    // PipeWire's driver sets it for the period's beginning even when that has passed.
+    last.filter(|(_, due)| is_near(due)).map_or(0, |(at, due)| begun.saturating_sub(*due.max(at)))
 }
 
 /// Who was not done with the period that began at `begun` when the next one began.

@@ -117,18 +117,23 @@ pub fn explain(trace: &Trace, reported: &Reported<'_>, symbols: &[Symbols]) -> E
         unexplained: reported.xruns.to_vec(),
     };
     let Some(graph) = Graph::find(trace, &timeline) else { return explanation };
-    let usual = Usual::measure(&graph, &timeline);
+    let found = episode::find(&graph, &timeline);
+    let late: usize = found.iter().map(|episode| episode.late_periods).sum();
+    let measured = Usual::measure(&graph, &timeline);
+    // What is late as a rule is not excused by being usual.
+    let has_usual = late * 2 <= graph.cycles.len();
+    let usual = if has_usual { measured.clone() } else { measured.nothing() };
     let context = Context { trace, timeline: &timeline, graph: &graph };
-    let words = Words { context, symbols };
+    let words = Words { context, symbols, has_usual };
     explanation.period_ns = graph.period_ns;
     explanation.periods = graph.cycles.len();
-    explanation.graph = players(&context, &usual);
+    explanation.graph = players(&context, &measured);
     let (first, last) = reported.window.unwrap_or((0, u64::MAX));
     let counts = |found: &Episode| {
         // Late is a period only when the next one begins.
         first <= found.span.to && found.span.from.saturating_add(graph.period_ns) < last
     };
-    for found in episode::find(&graph, &timeline).into_iter().filter(counts) {
+    for found in found.into_iter().filter(counts) {
         explanation.episodes.push(one(&context, &words, &usual, &found));
     }
     sort_xruns(&mut explanation, reported.xruns);

@@ -22,6 +22,8 @@ pub(crate) struct Words<'t> {
     pub(crate) context: Context<'t>,
     /// Symbols of the program.
     pub(crate) symbols: &'t [Symbols],
+    /// Whether most periods were in time, so that there is a usual one to compare with.
+    pub(crate) has_usual: bool,
 }
 
 impl Words<'_> {
@@ -31,7 +33,8 @@ impl Words<'_> {
         let time = duration(cost.ns);
         match &cost.kind {
             Kind::Own => format!(
-                "{who} computed {time} longer than usual; a period has {}.",
+                "{who} computed {time}{}; a period has {}.",
+                if self.has_usual { " longer than usual" } else { ", as in most periods" },
                 duration(self.context.graph.period_ns)
             ),
             Kind::Timer => format!("The timer woke {who} {time} too late."),
@@ -93,7 +96,8 @@ impl Words<'_> {
     pub(crate) fn evidence(&self, episode: &Episode, costs: &[Cost]) -> Vec<String> {
         let mut lines = vec![self.way(episode)];
         for cost in costs.iter().filter(|cost| cost.ns >= NEGLIGIBLE_NS).take(PARTS) {
-            lines.push(format!("{} more than usual: {}", duration(cost.ns), self.part(cost)));
+            let than = if self.has_usual { "more than usual" } else { "of it" };
+            lines.push(format!("{} {than}: {}", duration(cost.ns), self.part(cost)));
             lines.extend(self.details(episode, cost));
         }
         lines

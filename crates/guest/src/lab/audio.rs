@@ -15,6 +15,8 @@ use crate::run::{Invocation, Programs, Run as _};
 /// How long a server may take to answer, in the guest's own time.
 const PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
+/// How long the question for its ports may take: an overloaded one does not answer it at all.
+const QUESTION: Duration = Duration::from_secs(3);
 /// Takes the graph's real-time priority away, for the control that must fail.
 const NO_PRIORITY: &str = "/etc/pipewire/pipewire.conf.d/99-archibald-lab.conf";
 
@@ -109,7 +111,8 @@ impl Server {
     /// The graph's ports, sorted.
     pub(super) fn ports(&self) -> Vec<String> {
         let question = Invocation::new(&["jack_lsp"])
-            .as_audio_user_without_login(&self.session.user, self.session.uid);
+            .as_audio_user_without_login(&self.session.user, self.session.uid)
+            .within(QUESTION);
         let mut ports: Vec<String> = Programs
             .run(&question)
             .stdout

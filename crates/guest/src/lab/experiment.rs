@@ -11,7 +11,7 @@ use archibald_trace::capture::Role;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::audio::Server;
-use super::ordinary::ordinarily;
+use super::ordinary::Manners;
 use super::process::{self, Process};
 use super::seed::Chance;
 use super::{PROGRAM, collected, usage};
@@ -22,6 +22,9 @@ use crate::trace::{Options, Recorder};
 /// How long a build may take, in the guest's own time.
 const BUILD_LIMIT: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_millis(100);
+/// For so long a program has to fill the processor before it is taken for one that plays too much,
+/// rather than for one that does not connect.
+const OVERLOAD: Duration = Duration::from_secs(2);
 /// The guest's time that the trace's rings have to be made in.
 const PREPARATION: Duration = Duration::from_secs(1);
 /// And to be started in.
@@ -106,17 +109,17 @@ pub(super) fn measure(
         }
         None => None,
     };
-    thread::sleep(Duration::from_nanos(measure.warmup_ns));
     let mut groups = program.as_ref().map(|program| vec![program.group()]).unwrap_or_default();
     groups.sort_unstable();
+    let manners = warm_up(Duration::from_nanos(measure.warmup_ns), &groups);
     let graph = graph_of(&server.groups(), &groups, probe.group());
     let ready = Instant::now() + BEGINNING;
     let mut recording = match recorder {
-        Some(recorder) => Some(begin(recorder, &graph).map_err(at(Stage::Window))?),
+        Some(recorder) => Some(begin(recorder, &graph, manners).map_err(at(Stage::Window))?),
         None => None,
     };
     thread::sleep(ready.saturating_duration_since(Instant::now()));
-    let window = watch(&server, &groups, measure.window_ns, &log, recording.as_mut())
+    let window = watch(&server, &groups, measure.window_ns, &log, recording.as_mut(), manners)
         .map_err(at(Stage::Window))?;
     if let Some(recorder) = recording {
         // While everybody is still there: what they have mapped and open is written down too.
@@ -136,7 +139,7 @@ pub(super) fn measure(
         program.kill();
     }
     let server_ended = server.ended();
-    probe.stop(Duration::from_secs(1));
+    probe.interrupt(Duration::from_secs(1));
     if probe.ended().is_none() {
         // The server alone takes the whole processor. Without it the probe can write what it has seen.
         server.kill();
@@ -159,8 +162,24 @@ fn prepare_recorder() -> Result<Recorder, String> {
     Recorder::prepare(&Root::default(), &Options::default()).map_err(|error| error.to_string())
 }
 
-fn begin(mut recorder: Recorder, graph: &[(Role, u32)]) -> Result<Recorder, String> {
-    ordinarily(|| recorder.begin(graph))
+/// Waits, and sees how the lab has to work meanwhile.
+fn warm_up(length: Duration, program: &[u32]) -> Manners {
+    let root = Root::default();
+    let (begun, before) = (Instant::now(), usage::threads(&root, program));
+    thread::sleep(length);
+    match usage::fills(begun.elapsed(), &before, &usage::threads(&root, program)) {
+        true => Manners::Insistent,
+        false => Manners::Ordinary,
+    }
+}
+
+fn begin(
+    mut recorder: Recorder,
+    graph: &[(Role, u32)],
+    manners: Manners,
+) -> Result<Recorder, String> {
+    manners
+        .work(|| recorder.begin(graph))
         .map_err(|error| format!("the lab's own priority: {error}"))?
         .map_err(|error| error.to_string())?;
     Ok(recorder)
@@ -199,6 +218,8 @@ fn start_program(
     let words = process::as_user(session, command);
     let mut program = Process::start(&words, Path::new(PROGRAM), &log)?;
     let deadline = Instant::now() + Duration::from_nanos(measure.patience_ns);
+    let look = |program: &Process| usage::threads(&Root::default(), &[program.group()]);
+    let mut looked = (Instant::now(), look(&program));
     loop {
         if let Some(status) = program.ended() {
             return Err(format!("the program {} before it connected", process::how(status)));
@@ -208,6 +229,14 @@ fn start_program(
         let silent = measure.ready.as_ref().filter(|ready| !has_said(&log, ready));
         if connected && silent.is_none() {
             return Ok(program);
+        }
+        let (passed, now) = (looked.0.elapsed(), look(&program));
+        if !connected && passed >= OVERLOAD && usage::fills(passed, &looked.1, &now) {
+            // Nobody who is not of the graph gets an answer from the server any more.
+            return Ok(program);
+        }
+        if passed >= OVERLOAD {
+            looked = (Instant::now(), now);
         }
         if Instant::now() >= deadline {
             let patience = Duration::from_nanos(measure.patience_ns);
@@ -249,15 +278,17 @@ fn watch(
     window_ns: u64,
     log: &Path,
     recorder: Option<&mut Recorder>,
+    manners: Manners,
 ) -> Result<Window, String> {
     let root = Root::default();
     let length = || fs::metadata(log).map_or(0, |file| file.len());
     // Dozens of files are read for that.
-    let (counted, threads) = ordinarily(|| {
-        let groups = [program, &server.groups()];
-        (server.counters(), groups.map(|groups| usage::threads(&root, groups)))
-    })
-    .map_err(|error| format!("the lab's own priority: {error}"))?;
+    let (counted, threads) = manners
+        .work(|| {
+            let groups = [program, &server.groups()];
+            (server.counters(), groups.map(|groups| usage::threads(&root, groups)))
+        })
+        .map_err(|error| format!("the lab's own priority: {error}"))?;
     let (begin, first) = (now(), length());
     thread::sleep(Duration::from_nanos(window_ns));
     let (end, last) = (now(), length());

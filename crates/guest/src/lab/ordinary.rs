@@ -4,11 +4,31 @@
 
 use std::io;
 
+/// How the lab does such work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manners {
+    /// As an ordinary thread.
+    Ordinary,
+    /// At the runner's own priority: the program fills the processor, so that an ordinary thread would
+    /// take minutes, and there is no period left to be made late.
+    Insistent,
+}
+
+impl Manners {
+    /// Does `work` in this way.
+    ///
+    /// # Errors
+    /// What the kernel said when it refused another priority.
+    pub(super) fn work<T>(self, work: impl FnOnce() -> T) -> io::Result<T> {
+        match self {
+            Self::Ordinary => ordinarily(work),
+            Self::Insistent => Ok(work()),
+        }
+    }
+}
+
 /// Does `work` as an ordinary thread, then goes back to the real-time priority that it had.
-///
-/// # Errors
-/// What the kernel said when it refused either.
-pub(super) fn ordinarily<T>(work: impl FnOnce() -> T) -> io::Result<T> {
+fn ordinarily<T>(work: impl FnOnce() -> T) -> io::Result<T> {
     let before = Scheduling::current()?;
     Scheduling { policy: libc::SCHED_OTHER, priority: 0 }.apply()?;
     let result = work();

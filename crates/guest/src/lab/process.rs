@@ -115,6 +115,13 @@ impl Process {
         self.wait(grace);
     }
 
+    /// The same by an interrupt, which runuser(1) leaves to its program; told to end, it kills that after
+    /// two seconds.
+    pub(super) fn interrupt(&mut self, grace: Duration) {
+        self.signal(Signal::INT);
+        self.wait(grace);
+    }
+
     /// Ends the group at once.
     pub(super) fn kill(&mut self) {
         self.signal(Signal::KILL);

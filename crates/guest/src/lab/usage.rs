@@ -1,6 +1,7 @@
 //! What threads used of the processor: the scheduler's own books, /proc/PID/task/TID/schedstat.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use archibald_mailbox::ThreadUse;
 
@@ -75,6 +76,18 @@ pub(super) fn between(before: &[ThreadUse], after: Vec<ThreadUse>) -> Vec<Thread
         .collect()
 }
 
+/// Whether real-time threads had nearly the whole processor between two looks that lie so far apart. The
+/// kernel keeps a twentieth for ordinary ones.
+pub(super) fn fills(passed: Duration, before: &[ThreadUse], after: &[ThreadUse]) -> bool {
+    let real_time = |thread: &ThreadUse| ["SCHED_FIFO", "SCHED_RR"].contains(&&*thread.policy);
+    let used: u64 = between(before, after.to_vec())
+        .iter()
+        .filter(|thread| real_time(thread))
+        .map(|thread| thread.runtime_ns)
+        .sum();
+    u128::from(used) * 100 >= passed.as_nanos() * 80
+}
+
 fn thread(root: &Root, pid: u32, tid: u32) -> Option<ThreadUse> {
     let folder = format!("/proc/{pid}/task/{tid}");
     let stat = root.read(&format!("{folder}/stat"))?;
@@ -139,5 +152,9 @@ mod tests {
         let used = between(&before, threads(&root, &[7]));
         assert_eq!((used[1].runtime_ns, used[1].waited_ns, used[1].slices), (500, 5, 10));
         assert_eq!(used[0].slices, 0);
+        // 500 ns of the real-time thread.
+        let after = threads(&root, &[7]);
+        assert!(fills(Duration::from_nanos(600), &before, &after));
+        assert!(!fills(Duration::from_nanos(700), &before, &after));
     }
 }

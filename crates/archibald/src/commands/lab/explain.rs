@@ -31,12 +31,16 @@ impl Explain {
         let place = Workplace::open(&self.how, &[&kept.file.scenario], &steps, &cancel)?;
         let prepared = kept.prepare(&place, &steps, &cancel)?;
         let folder = &kept.folder;
+        let program = &kept.beside.program;
         steps.step("lab: the same run again, with the kernel's trace");
         let scratch = place.bench.scratch.join("explain");
-        let explained = explain::explain(&place.bench, &prepared, &kept.run, &scratch, &cancel)
-            .map_err(failure)?;
+        let explained =
+            explain::explain(&place.bench, &prepared, &kept.run, program, &scratch, &cancel)
+                .map_err(failure)?;
         explained.keep(folder).map_err(failure)?;
-        keep_trace(&scratch, folder).context(folder.display())?;
+        if explained.comparison.is_some() {
+            keep_trace(&scratch, folder).context(folder.display())?;
+        }
         steps.finish();
         drop(steps);
         if self.json {
@@ -44,9 +48,16 @@ impl Explain {
         } else {
             terminal::say(archibald_trace::text(&explained.explanation).trim_end());
             terminal::say("");
-            terminal::say(&explained.comparison.words());
+            match &explained.comparison {
+                Some(comparison) => {
+                    terminal::say(&comparison.words());
+                    terminal::say(&format!("trace: {}", folder.join("trace").display()));
+                }
+                None => terminal::say(
+                    "Seen from the books of the run itself, without a trace: nothing else ran that a trace could show.",
+                ),
+            }
             terminal::say(archibald_latency::Source::VirtualTime.caveat());
-            terminal::say(&format!("trace: {}", folder.join("trace").display()));
         }
         Ok(0)
     }

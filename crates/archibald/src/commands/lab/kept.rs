@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use archibald_image::Cancel;
 use archibald_lab::bench::Prepared;
+use archibald_lab::evidence::ThreadUse;
 use archibald_lab::replay::Clocks;
 use archibald_lab::scenario::Variation;
 use archibald_latency::Run;
@@ -33,6 +34,8 @@ pub(super) struct Beside {
     variation: Variation,
     /// The window's two moments on both clocks.
     pub(super) clocks: Clocks,
+    /// Its threads, and what they used of the processor.
+    pub(super) program: Vec<ThreadUse>,
     /// Where the program's files lay in its memory.
     pub(super) mapped: BTreeMap<String, u64>,
 }

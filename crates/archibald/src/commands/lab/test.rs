@@ -136,9 +136,16 @@ fn judge(
     };
     steps.step("lab: the first run again, with the kernel's trace");
     let scratch = place.bench.scratch.join(format!("explain-{:p}", &raw const prepared));
-    let explained = explain(&place.bench, &prepared, &run.evidence.run, &scratch, cancel)
-        .and_then(|explained| explained.keep(&run.dir).map(|()| explained))
-        .map_err(failure)?;
+    let explained = explain(
+        &place.bench,
+        &prepared,
+        &run.evidence.run,
+        &run.evidence.program,
+        &scratch,
+        cancel,
+    )
+    .and_then(|explained| explained.keep(&run.dir).map(|()| explained))
+    .map_err(failure)?;
     let named = explained.main_cause().unwrap_or("no cause");
     let failure = (named != cause).then(|| format!("expected the cause {cause}, found {named}"));
     Ok((format!("{found}, {named}"), failure))
