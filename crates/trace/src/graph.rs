@@ -1,13 +1,13 @@
 //! Who is who in the audio graph, found from who wakes whom: the driver, whom a timer wakes once a
 //! period, and the clients' audio threads, which wake each other in the graph's order. What an audio
-//! thread does at rest (the wait for its next period) is what it waits for most often.
+//! thread does at rest (the wait for its next period) is what the graph wakes it from most often.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::capture::Role;
 use crate::event::{Event, Tid};
 use crate::read::Trace;
-use crate::timeline::{Doing, Span, State, Thread, Timeline};
+use crate::timeline::{Doing, Span, State, Thread, Timeline, Woken};
 
 /// The wait for the next period: the system call and its first argument (the futex, the descriptor).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,14 +80,22 @@ impl Graph {
             list.sort_by_key(|(count, tid)| (std::cmp::Reverse(*count), *tid));
             list
         };
-        let member = |tid: Tid| -> Option<Member> {
+        let member = |tid: Tid, is_driver: bool| -> Option<Member> {
             let (pid, role) = *owners.get(&tid)?;
             let thread = timeline.threads.get(&tid)?;
-            let rest = rest_of(thread)?;
+            let begins = |woken: Woken| match is_driver {
+                true => woken.in_interrupt,
+                // One that sleeps in every period wakes by a timer as often as by the graph.
+                false => {
+                    !woken.in_interrupt
+                        && owners.get(&woken.by).is_some_and(|(other, _)| *other != pid)
+                }
+            };
+            let rest = rest_of(thread, begins)?;
             Some(Member { tid, pid, role, rest, turns: turns(thread, rest) })
         };
         let (_, driver) = *of_role(&wakes, true).first()?;
-        let driver = member(driver)?;
+        let driver = member(driver, true)?;
         // A PipeWire driver is also woken by its clients, and inside a period by locks.
         let by_timer = driver.turns.iter().filter(|turn| turn.woken_by.is_none());
         let cycles: Vec<u64> = by_timer.map(|turn| turn.span.from).collect();
@@ -99,8 +107,8 @@ impl Graph {
         let mut processes = BTreeSet::new();
         let clients = of_role(&woken, false)
             .into_iter()
-            .filter(|(count, _)| *count >= cycles.len() / 5)
-            .filter_map(|(_, tid)| member(tid))
+            .filter(|(count, _)| *count >= cycles.len() / 20)
+            .filter_map(|(_, tid)| member(tid, false))
             .filter(|member| processes.insert(member.pid))
             .collect();
         Some(Self { driver, clients, period_ns, cycles })
@@ -153,12 +161,12 @@ fn owners(trace: &Trace) -> BTreeMap<Tid, (u32, Role)> {
     owners
 }
 
-/// What the thread sleeps in most often.
-fn rest_of(thread: &Thread) -> Option<Rest> {
+/// What the thread sleeps in most often before it is woken in this way.
+fn rest_of(thread: &Thread, begins: impl Fn(Woken) -> bool) -> Option<Rest> {
     let mut counts: BTreeMap<Rest, usize> = BTreeMap::new();
     for state in &thread.states {
-        if let (Doing::Asleep { .. }, Some(call)) = (&state.doing, thread.call_at(state.span.from))
-        {
+        let Doing::Asleep { woken: Some(woken), .. } = state.doing else { continue };
+        if let Some(call) = thread.call_at(state.span.from).filter(|_| begins(woken)) {
             let rest = Rest { number: call.number, argument: call.arguments[0] };
             *counts.entry(rest).or_default() += 1;
         }
