@@ -107,6 +107,7 @@ struct UserTable {
 struct StreamDbTable {
     enable: Option<bool>,
     port: Option<Number>,
+    open: Option<bool>,
 }
 
 /// Reads one machine file against one host.
@@ -184,6 +185,7 @@ impl Reading<'_> {
             streamdb: StreamDb {
                 enable: file.streamdb.enable.unwrap_or(true),
                 port: self.reader.number("port", file.streamdb.port.as_ref(), 1..=65535, 8080),
+                open: file.streamdb.open.unwrap_or(false),
             },
         })
     }

@@ -102,6 +102,7 @@ in
       streamdb = table {
         enable = key types.bool "Whether the store runs.";
         port = key types.port "Its TCP port in the machine.";
+        open = key types.bool "Whether a machine on a bridge lets in who has no token.";
       };
     };
 
@@ -147,7 +148,6 @@ in
         HOUSEKEEPING = housekeeping;
         STREAMDB_PORT = machine.streamdb.port;
         PASSWORD_FROM = onlyHost;
-        ALLOW_FROM = onlyHost;
       };
       render = path: guest.fill values (guest.template path);
     };
