@@ -83,15 +83,6 @@ fn a_taken_port_of_a_range_gets_a_range_instead() {
     assert!(said.err.contains(":8000-8010\" instead"), "{}", said.err);
 }
 
-#[test]
-fn a_bridge_says_that_it_is_not_there() {
-    let world = World::new();
-    world.write("archibald.toml", "[network]\nmode = \"bridge\"\n");
-    let said = world.run(&["up"]);
-    assert_eq!(said.status, 3, "{}", said.err);
-    assert!(said.err.contains("mode = \"user\""), "{}", said.err);
-}
-
 /// QEMU's own message is what tells a person why it does not start; it must not drown.
 #[test]
 #[ignore = "needs the real image; run by ./archibald test"]

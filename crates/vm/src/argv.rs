@@ -6,6 +6,7 @@ use archibald_machine::units::{Forward, Transport};
 use archibald_machine::{Machine, NetworkMode};
 use serde::{Deserialize, Serialize};
 
+use crate::network::{card, mac};
 use crate::relay::is_relayed;
 
 /// What runs the guest's instructions.
@@ -66,6 +67,7 @@ pub struct InstanceFiles {
 
 /// QEMU's arguments, without the program's own name.
 ///
+/// `vhost` says whether the kernel moves the packets of a card on a bridge.
 /// QEMU starts stopped (`-S`): its threads must be placed before the first instruction runs.
 #[must_use]
 pub fn argv(
@@ -73,6 +75,7 @@ pub fn argv(
     boot: &BootFiles,
     files: &InstanceFiles,
     accelerator: Accelerator,
+    vhost: bool,
 ) -> Vec<String> {
     let mut list = Arguments::default();
     list.flags(["-nodefaults", "-no-user-config", "-S"]);
@@ -112,7 +115,7 @@ pub fn argv(
     );
     // One queue: a second one's interrupt would belong to an isolated CPU.
     list.pair("-device", "virtio-blk-pci,drive=disk,num-queues=1");
-    network(&mut list, machine);
+    network(&mut list, machine, vhost);
     list.pair("-device", "virtio-serial-pci");
     list.pair("-chardev", format!("file,id=ready,path={}", path(&files.ready)));
     list.pair("-device", "virtserialport,chardev=ready,name=org.archibald.ready");
@@ -178,7 +181,7 @@ fn memory(list: &mut Arguments, machine: &Machine, accelerator: Accelerator) {
     }
 }
 
-fn network(list: &mut Arguments, machine: &Machine) {
+fn network(list: &mut Arguments, machine: &Machine, vhost: bool) {
     match &machine.network.mode {
         NetworkMode::User => {
             let mut netdev = "user,id=net,ipv6=off".to_owned();
@@ -187,12 +190,19 @@ fn network(list: &mut Arguments, machine: &Machine) {
                 netdev += &format!(",hostfwd={transport}:{bind}:{host}-:{guest}");
             }
             list.pair("-netdev", netdev);
+            list.pair("-device", "virtio-net-pci,netdev=net,romfile=");
         }
-        NetworkMode::Bridge { bridge, .. } => {
-            list.pair("-netdev", format!("bridge,id=net,br={bridge}"));
+        NetworkMode::Bridge { guest, .. } => {
+            // The card is there already, joined to the bridge; QEMU has no script to run.
+            let (card, vhost) = (card(&machine.name), if vhost { "on" } else { "off" });
+            list.pair(
+                "-netdev",
+                format!("tap,id=net,ifname={card},script=no,downscript=no,vhost={vhost}"),
+            );
+            let mac = mac(guest.address);
+            list.pair("-device", format!("virtio-net-pci,netdev=net,romfile=,mac={mac}"));
         }
     }
-    list.pair("-device", "virtio-net-pci,netdev=net,romfile=");
 }
 
 /// The ports that QEMU forwards itself; the others are the keeper's ([`crate::relay`]).
@@ -260,7 +270,7 @@ mod tests {
             ready: "/run/ready".into(),
             qmp: "/run/a,b/qmp".into(),
         };
-        argv(&machine, &boot, &files, accelerator).join("\n").replace("\n-", "\n\n-")
+        argv(&machine, &boot, &files, accelerator, true).join("\n").replace("\n-", "\n\n-")
     }
 
     const FEW_PORTS: &str = "[network]\nforward = [\"2222:22\", \"4713/udp\", \"8000-8002\"]\n";
@@ -276,6 +286,21 @@ mod tests {
             "{FEW_PORTS}[realtime]\nhost-cpus = \"2-3\"\n[devices]\npci = [\"0000:00:1b.0\"]\nusb = [\"1235:8210\"]\n"
         );
         insta::assert_snapshot!(lines(&toml, Accelerator::Kvm));
+    }
+
+    #[test]
+    fn a_card_on_a_bridge() {
+        let toml = "name = \"studio\"\n[network]\nmode = \"bridge\"\n";
+        let lines = lines(toml, Accelerator::Kvm);
+        let network = lines.lines().filter(|line| line.contains("net"));
+        assert_eq!(
+            network.collect::<Vec<_>>(),
+            [
+                "-netdev",
+                "tap,id=net,ifname=ar-studio,script=no,downscript=no,vhost=on",
+                "virtio-net-pci,netdev=net,romfile=,mac=52:54:00:a8:7a:02"
+            ]
+        );
     }
 
     #[test]

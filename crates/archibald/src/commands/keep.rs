@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use archibald_machine::units::Forward;
 use archibald_vm::keeper;
+use archibald_vm::network::System;
 use archibald_vm::relay::Relay;
 
 use crate::failure::{Context as _, Exit, Failure};
@@ -47,7 +48,9 @@ impl Keep {
         let kept = Relay::listen(self.bind, &self.relay, &self.except)
             .map_err(|error| error.to_string())
             .and_then(|relay| {
-                keeper::keep(&instance, qemu, arguments, relay, &stop).map_err(|e| e.to_string())
+                let mut programs = System { path: places::search_path() };
+                keeper::keep(&instance, qemu, arguments, relay, &mut programs, &stop)
+                    .map_err(|e| e.to_string())
             });
         // Nobody reads a keeper's standard error; `up` reads this file.
         kept.or_else(|error| instance.write("exit", error.as_bytes(), 0o644))?;
