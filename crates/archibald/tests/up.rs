@@ -83,6 +83,17 @@ fn a_taken_port_of_a_range_gets_a_range_instead() {
     assert!(said.err.contains(":8000-8010\" instead"), "{}", said.err);
 }
 
+#[test]
+fn a_device_that_is_not_there_is_refused_before_anything_is_touched() {
+    let world = World::new();
+    let file = machine_file("studio", &["25021:22"]) + "[devices]\npci = [\"ffff:ff:1f.7\"]\n";
+    world.write("archibald.toml", &file);
+    let said = world.run(&["up"]);
+    assert_eq!(said.status, 3, "{}", said.err);
+    assert!(said.err.contains("no PCI device ffff:ff:1f.7") && said.err.contains("lspci -D"));
+    assert!(!world.state("studio").exists());
+}
+
 /// QEMU's own message is what tells a person why it does not start; it must not drown.
 #[test]
 #[ignore = "needs the real image; run by ./archibald test"]

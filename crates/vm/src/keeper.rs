@@ -8,7 +8,6 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -18,7 +17,6 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit};
 
 use crate::instance::{Instance, InstanceError};
-use crate::network::{self, Programs};
 use crate::relay::Relay;
 
 /// The word that makes a keeper keep.
@@ -49,8 +47,9 @@ pub enum KeeperError {
 
 /// Runs QEMU with these arguments until it ends; the body of the keeper process.
 ///
-/// `relay` has the ranges of forwarded ports; `programs` take a machine on a bridge off it at the end. Standard input is the pipe from the command that starts the machine. `stop` is raised by a signal
-/// handler when the keeper itself is asked to end.
+/// `relay` has the ranges of forwarded ports; `at_end` is called when QEMU has ended, to give the host
+/// back what the machine had of it. Standard input is the pipe from the command that starts the
+/// machine. `stop` is raised by a signal handler when the keeper itself is asked to end.
 ///
 /// # Errors
 /// When QEMU could not be started. How it ended later is written to the instance's `exit` file.
@@ -59,7 +58,7 @@ pub fn keep(
     qemu: &OsString,
     arguments: &[OsString],
     relay: Relay,
-    programs: &mut dyn Programs,
+    at_end: &mut dyn FnMut(),
     stop: &Arc<AtomicBool>,
 ) -> Result<(), KeeperError> {
     // A terminal's Ctrl-C is for the command, which then closes the pipe.
@@ -108,9 +107,8 @@ pub fn keep(
             thread::sleep(Duration::from_millis(50));
         }
     };
-    // Before the lock goes, so that who waits for the machine's end finds the host as it was. What
-    // does not succeed here is done by the next command, which can tell why.
-    let _ = network::take_down(instance, Path::new("/"), programs, &mut |_| ());
+    // Before the lock goes, so that who waits for the machine's end finds the host as it was.
+    at_end();
     let _ = fs::write(&exit, how + "\n");
     let _ = fs::remove_dir_all(instance.runtime());
     Ok(())

@@ -12,7 +12,7 @@ use archibald_vm::instance::Instance;
 use serde::{Deserialize, Serialize};
 
 use super::exec::Remote;
-use crate::bridge;
+use crate::borrowed;
 use crate::failure::{Context as _, Exit, Failure};
 use crate::places;
 use crate::terminal::{self, Steps};
@@ -285,7 +285,7 @@ fn ports(remote: &Remote) -> Result<String, String> {
 
 /// Read back from the host, not assumed.
 fn on_bridge(remote: &Remote) -> Result<String, String> {
-    let lacks = bridge::lacks(&remote.instance).map_err(|failure| failure.words().0)?;
+    let lacks = borrowed::lacks(&remote.instance).map_err(|failure| failure.words().0)?;
     match lacks.is_empty() {
         true => Ok("card, rules and forwarding are in force".to_owned()),
         false => Err(lacks.join("; ")),

@@ -7,9 +7,9 @@ use std::sync::atomic::AtomicBool;
 
 use archibald_machine::units::Forward;
 use archibald_vm::keeper;
-use archibald_vm::network::System;
 use archibald_vm::relay::Relay;
 
+use crate::borrowed;
 use crate::failure::{Context as _, Exit, Failure};
 use crate::places;
 
@@ -48,8 +48,8 @@ impl Keep {
         let kept = Relay::listen(self.bind, &self.relay, &self.except)
             .map_err(|error| error.to_string())
             .and_then(|relay| {
-                let mut programs = System { path: places::search_path() };
-                keeper::keep(&instance, qemu, arguments, relay, &mut programs, &stop)
+                let mut at_end = || borrowed::give_back_quietly(&instance);
+                keeper::keep(&instance, qemu, arguments, relay, &mut at_end, &stop)
                     .map_err(|e| e.to_string())
             });
         // Nobody reads a keeper's standard error; `up` reads this file.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use archibald_vm::instance::Status;
 use archibald_vm::launch::{self, Stopped};
 
-use crate::bridge;
+use crate::borrowed;
 use crate::failure::{Exit, Failure};
 use crate::{places, terminal};
 
@@ -41,7 +41,7 @@ impl Stop {
             Stopped::Forced => terminal::say(&format!("{name}: ended by force")),
             Stopped::AlreadyDown => terminal::say(&format!("{name}: was not running")),
         }
-        bridge::mend(&instance)?;
+        borrowed::mend(&instance)?;
         Ok(0)
     }
 }

@@ -22,7 +22,7 @@ use archibald_vm::{credentials, ports};
 
 use super::build::{self, How};
 use super::check;
-use crate::bridge;
+use crate::borrowed;
 use crate::failure::{Context as _, Exit, Failure};
 use crate::places::{self, MachineFile};
 use crate::terminal::{self, Steps};
@@ -87,14 +87,14 @@ impl Up {
         let cancel = build::called_off_by(&flag)?;
         let steps = Steps::new(self.how.quiet);
         let machine = &file.machine;
-        bridge::mend(instance)?;
+        borrowed::mend(instance)?;
         // What is quickly told comes before the long work.
         let qemu = Qemu::find(places::qemu())
             .map_err(|e| Failure::new(Exit::Environment, &e).with_remedy(e.remedy()))?;
         if !machine.network.is_on_bridge() || machine.network.is_open_to_others() {
             ports_free(machine, &file.path)?;
         }
-        bridge::possible(machine)?;
+        borrowed::possible(machine)?;
         let (image, boot) = self.image(file, instance, &steps, &cancel)?;
         let choice = self.accelerator(&qemu, &boot, &steps);
         let fresh = !instance.files().disk.exists();
@@ -102,7 +102,7 @@ impl Up {
             .prepare(file, instance, &image, &boot, &choice, &qemu, &steps)
             .and_then(|launch| boot_up(&launch, &steps, &flag));
         // The error of the start is the one to tell; what cannot be taken away stays written down.
-        if started.is_err() && bridge::mend(instance).is_ok() && fresh {
+        if started.is_err() && borrowed::mend(instance).is_ok() && fresh {
             // Nothing was ever done in this machine; what is left of it would only be in the way.
             // Its last words have been shown.
             let _ = instance.remove();
@@ -172,7 +172,7 @@ impl Up {
         choice
     }
 
-    /// Puts the instance's disk, keys, network and credentials in place.
+    /// Puts the instance's disk, keys, network, devices and credentials in place.
     #[allow(clippy::too_many_arguments, reason = "each is a thing of its own")]
     fn prepare<'a>(
         &self,
@@ -208,9 +208,12 @@ impl Up {
             door,
         })?;
         // After the record, so that whatever is broken off from here on is an instance that can be named.
-        let network = bridge::bring_up(instance, machine)?;
+        let network = borrowed::bring_up(instance, machine)?;
         for note in network.iter().flat_map(|network| &network.notes) {
             steps.note(note);
+        }
+        for note in borrowed::hand_over(instance, machine)? {
+            steps.note(&note);
         }
         let mut settings = credentials::settings(machine, &public, host_key, judged)
             .map_err(|error| Failure::new(Exit::Use, error))?;
