@@ -39,6 +39,7 @@ impl Status {
                 "record": record,
                 "directory": instance.directory(),
                 "threads": threads,
+                "network": network(&instance, &record.machine),
             }));
         } else {
             let mut rows = vec![
@@ -62,6 +63,23 @@ impl Status {
         }
         Ok(u8::from(!running))
     }
+}
+
+/// The same as [`bridge_rows`] for programs; null for a machine in user mode.
+fn network(instance: &Instance, machine: &str) -> serde_json::Value {
+    let machine = Machine::parse("instance", machine, &Default::default());
+    let Some(machine) = machine.ok().filter(|machine| machine.network.is_on_bridge()) else {
+        return serde_json::Value::Null;
+    };
+    let ports: Vec<String> = machine.network.forward.iter().map(guest_ports).collect();
+    let store = machine.network.door_to(machine.streamdb.port).filter(|_| machine.streamdb.enable);
+    json!({
+        "address": machine.network.guest_address().0.address,
+        "ports": ports,
+        "open-to-others": machine.network.is_open_to_others(),
+        "streamdb": store.map(|(address, port)| format!("http://{address}:{port}")),
+        "token-file": machine.store_wants_token().then(|| instance.store_token_file()),
+    })
 }
 
 /// Where a machine on a bridge is found, and how its store is used.

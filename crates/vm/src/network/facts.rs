@@ -28,6 +28,8 @@ pub struct Facts {
     pub vhost: bool,
     /// The programs that are not there, by their names.
     pub missing: Vec<String>,
+    /// Chains that drop what is forwarded unless one of their rules lets it through: a firewall's.
+    pub dropping: Vec<String>,
     /// Addresses that libvirt has leased to its machines.
     pub leased: Vec<Ipv4Addr>,
     /// A name server that can be reached from beyond this host's loopback.
@@ -100,6 +102,8 @@ pub fn look(root: &Path, programs: &mut dyn Programs) -> Result<Facts, NetworkEr
         true => Vec::new(),
         false => links(&programs.run(&["ip", "-json", "-details", "address", "show"], None)?)?,
     };
+    // Who may not ask need not know: such a user may not change anything either.
+    let chains = programs.run(&["nft", "list", "chains"], None).unwrap_or_default();
     let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
     let capabilities = read("proc/self/status");
     let capabilities = capabilities.lines().find_map(|line| line.strip_prefix("CapEff:"));
@@ -114,6 +118,7 @@ pub fn look(root: &Path, programs: &mut dyn Programs) -> Result<Facts, NetworkEr
         tun: root.join("dev/net/tun").exists(),
         vhost: root.join("dev/vhost-net").exists(),
         missing,
+        dropping: dropping(&chains),
         leased: leases.into_iter().filter_map(|lease| lease.ip_address).collect(),
         // systemd-resolved's own list, since the usual file then names its stub on loopback.
         name_server: name_server(&read("run/systemd/resolve/resolv.conf"))
@@ -144,6 +149,23 @@ fn address(address: &Address) -> Option<Network4> {
     Some(Network4 { address: address.local.as_ref()?.parse().ok()?, prefix: address.prefixlen? })
 }
 
+/// The base chains of the forward hook with the policy to drop, as `table ip filter, chain FORWARD`.
+fn dropping(chains: &str) -> Vec<String> {
+    let (mut table, mut chain) = ("", "");
+    let mut found = Vec::new();
+    for line in chains.lines().map(str::trim) {
+        let name = line.trim_end_matches('{').trim_end();
+        if line.starts_with("table ") {
+            table = name;
+        } else if line.starts_with("chain ") {
+            chain = name;
+        } else if line.contains(" hook forward ") && line.contains("policy drop") {
+            found.push(format!("{table}, {chain}"));
+        }
+    }
+    found
+}
+
 fn name_server(resolv: &str) -> Option<Ipv4Addr> {
     let servers = resolv.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
     let mut servers = servers.filter_map(|text| text.trim().parse::<Ipv4Addr>().ok());
@@ -156,11 +178,27 @@ mod tests {
 
     struct Canned(&'static str);
 
+    const CHAINS: &str = "table ip filter {
+	chain FORWARD {
+		type filter hook forward priority filter; policy drop;
+	}
+	chain INPUT {
+		type filter hook input priority filter; policy drop;
+	}
+}
+table inet archibald-other {
+	chain routed {
+		type filter hook forward priority filter; policy accept;
+	}
+}
+";
+
     impl Programs for Canned {
         fn run(&mut self, words: &[&str], _: Option<&str>) -> Result<String, NetworkError> {
             match words {
                 ["ip", "-json", ..] => Ok(self.0.to_owned()),
                 ["ip", ..] => Ok(String::new()),
+                ["nft", "list", "chains"] => Ok(CHAINS.to_owned()),
                 _ => Err(NetworkError::Command { command: words.join(" "), reason: "no".into() }),
             }
         }
@@ -195,6 +233,7 @@ mod tests {
         .unwrap();
         assert!(facts.may_change && facts.forwarding && facts.tun && !facts.vhost);
         assert_eq!(facts.missing, ["nft"]);
+        assert_eq!(facts.dropping, ["table ip filter, chain FORWARD"]);
         assert_eq!(facts.leased, [Ipv4Addr::new(192, 168, 122, 77)]);
         assert_eq!(facts.name_server, Some(Ipv4Addr::new(9, 9, 9, 9)));
         let bridge = facts.link("br0").unwrap();

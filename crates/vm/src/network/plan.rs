@@ -305,6 +305,12 @@ pub fn plan(machine: &Machine, facts: &Facts) -> Result<Option<Plan>, Refused> {
                 .to_owned(),
         );
     }
+    if !facts.dropping.is_empty() {
+        notes.push(format!(
+            "a firewall of this host drops what is forwarded unless it has a rule for it ({}): the machine's way outwards, and others' way to it, are for that firewall to open",
+            facts.dropping.join("; ")
+        ));
+    }
     let name_server = match (bridge.as_str(), facts.name_server) {
         // libvirt's dnsmasq listens on its bridge.
         (LIBVIRT, _) | (_, None) => host.address,

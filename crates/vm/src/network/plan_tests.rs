@@ -77,6 +77,15 @@ fn opened_to_others_with_few_ports() {
 }
 
 #[test]
+fn a_firewall_that_drops_is_told() {
+    let mut facts = host();
+    assert!(!planned("", &facts).notes.iter().any(|note| note.contains("firewall")));
+    facts.dropping = vec!["table ip filter, chain FORWARD".into()];
+    let notes = planned("", &facts).notes;
+    assert!(notes.iter().any(|note| note.contains("chain FORWARD")), "{notes:?}");
+}
+
+#[test]
 fn user_mode_asks_for_nothing() {
     let machine = Machine::parse("", "", &HostLimits::default()).unwrap();
     assert_eq!(plan(&machine, &Facts::default()), Ok(None));
