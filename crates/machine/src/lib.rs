@@ -203,6 +203,34 @@ pub struct Devices {
     pub pci: Vec<PciAddress>,
     /// Single USB devices.
     pub usb: Vec<UsbId>,
+    /// A sound card that QEMU plays for the machine, by way of this; absent: none.
+    pub sound: Option<SoundBackend>,
+}
+
+/// What of the host QEMU plays a machine's sound card through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SoundBackend {
+    /// Nothing: the card is there, and nobody hears it.
+    Silence,
+    /// PipeWire.
+    PipeWire,
+    /// JACK.
+    Jack,
+    /// ALSA's default device.
+    Alsa,
+}
+
+impl SoundBackend {
+    /// The word for it in the machine file, and QEMU's.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Silence => "none",
+            Self::PipeWire => "pipewire",
+            Self::Jack => "jack",
+            Self::Alsa => "alsa",
+        }
+    }
 }
 
 /// Somebody who logs in.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use archibald_machine::units::{Forward, Transport};
-use archibald_machine::{Machine, NetworkMode};
+use archibald_machine::{Machine, NetworkMode, SoundBackend};
 use serde::{Deserialize, Serialize};
 
 use crate::network::{card, mac};
@@ -124,6 +124,10 @@ pub fn argv(
     list.pair("-qmp", format!("unix:{},server=on,wait=off", path(&files.qmp)));
     // Entropy for the first boot's keys; under emulation there is no RDRAND worth the name.
     list.pair("-device", "virtio-rng-pci");
+    if let Some(backend) = machine.devices.sound {
+        list.pair("-audiodev", audiodev(machine, backend));
+        list.pair("-device", "virtio-sound-pci,audiodev=sound,streams=2");
+    }
     for address in &machine.devices.pci {
         list.pair("-device", format!("vfio-pci,host={address}"));
     }
@@ -203,6 +207,32 @@ fn network(list: &mut Arguments, machine: &Machine, vhost: bool) {
             list.pair("-device", format!("virtio-net-pci,netdev=net,romfile=,mac={mac}"));
         }
     }
+}
+
+/// QEMU's end of a sound card, with times in microseconds that go with the machine's period: by default
+/// QEMU looks at a card every 10 ms, and asks PipeWire for 46 ms (qapi/audio.json).
+#[must_use]
+pub fn audiodev(machine: &Machine, backend: SoundBackend) -> String {
+    let period = machine.audio.period_ns().div_ceil(1000);
+    let mut text = format!("{},id=sound,timer-period={}", backend.word(), (period / 2).max(1));
+    let rate = machine.audio.rate.0;
+    for direction in ["out", "in"] {
+        // Otherwise QEMU converts to 44100 Hz and back.
+        text += &format!(",{direction}.frequency={rate}");
+        text += &match backend {
+            SoundBackend::Silence => String::new(),
+            SoundBackend::PipeWire => format!(",{direction}.latency={period}"),
+            // JACK's server sets the period.
+            SoundBackend::Jack => {
+                format!(",{direction}.client-name=archibald-{}-{direction}", machine.name)
+            }
+            SoundBackend::Alsa => {
+                let buffer = 2 * period;
+                format!(",{direction}.period-length={period},{direction}.buffer-length={buffer}")
+            }
+        };
+    }
+    text
 }
 
 /// The ports that QEMU forwards itself; the others are the keeper's ([`crate::relay`]).
@@ -286,6 +316,21 @@ mod tests {
             "{FEW_PORTS}[realtime]\nhost-cpus = \"2-3\"\n[devices]\npci = [\"0000:00:1b.0\"]\nusb = [\"1235:8210\"]\n"
         );
         insta::assert_snapshot!(lines(&toml, Accelerator::Kvm));
+    }
+
+    #[test]
+    fn a_sound_card_for_each_backend() {
+        let card = |word: &str, more: &str| {
+            let toml = format!("name = \"studio\"\n[devices]\nsound = \"{word}\"\n{more}");
+            let lines = lines(&toml, Accelerator::Kvm);
+            let mut sound = lines.lines().filter(|line| line.contains("sound")).map(str::to_owned);
+            sound.next().filter(|_| sound.next().is_some())
+        };
+        assert_eq!(card("off", ""), None);
+        let all = ["none", "pipewire", "jack", "alsa"].map(|word| card(word, "").unwrap());
+        insta::assert_snapshot!(all.join("\n"));
+        let slow = card("none", "[audio]\nquantum = 1024\nrate = 96000\n").unwrap();
+        assert!(slow.contains("timer-period=5333,out.frequency=96000"), "{slow}");
     }
 
     #[test]

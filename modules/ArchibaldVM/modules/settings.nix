@@ -87,6 +87,7 @@ in
       devices = table {
         pci = key (types.listOf types.str) "Devices handed over by VFIO.";
         usb = key (types.listOf types.str) "USB devices handed over.";
+        sound = key (types.enum [ "off" "none" "pipewire" "jack" "alsa" ]) "What QEMU plays the machine's sound card through.";
       };
       users = mkOption {
         description = "Who logs in; the first one runs the audio session.";

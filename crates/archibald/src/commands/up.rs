@@ -91,6 +91,10 @@ impl Up {
         // What is quickly told comes before the long work.
         let qemu = Qemu::find(places::qemu())
             .map_err(|e| Failure::new(Exit::Environment, &e).with_remedy(e.remedy()))?;
+        if let Some(backend) = machine.devices.sound {
+            qemu.plays(backend)
+                .map_err(|e| Failure::new(Exit::Environment, &e).with_remedy(e.remedy()))?;
+        }
         if !machine.network.is_on_bridge() || machine.network.is_open_to_others() {
             ports_free(machine, &file.path)?;
         }
