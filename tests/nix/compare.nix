@@ -101,7 +101,7 @@ let
       (filter (key: !(elem key skipped)) (attrNames service));
   streamdb = config.systemd.services.streamdb;
   dropIn = guest.fill
-    { STREAMDB_PORT = file.streamdb.port; HOUSEKEEPING = "0"; ALLOW_FROM = "10.0.2.0/24"; }
+    { STREAMDB_PORT = file.streamdb.port; HOUSEKEEPING = "0"; STREAMDB_ACCESS = "--open"; STREAMDB_FROM = "10.0.2.0/24"; }
     (guest.read "/usr/share/archibald/units/streamdb.service.d/50-archibald.conf");
   units =
     hardening "streamdb" streamdb [ "ExecStart" "IPAddressAllow" ]
@@ -112,7 +112,7 @@ let
       (row "streamdb" "IPAddressAllow" true
         (lib.hasInfix "IPAddressAllow=${lib.last streamdb.serviceConfig.IPAddressAllow}\n" dropIn && head streamdb.serviceConfig.IPAddressAllow == "localhost"))
       (row "streamdb" "arguments"
-        (lib.replaceStrings [ "\${PORT}" "/usr/bin/" ] [ (toString file.streamdb.port) "" ] (guest.unit "/usr/lib/systemd/system/streamdb.service").Service.ExecStart)
+        (lib.replaceStrings [ "\${PORT}" "\${ACCESS}" "/usr/bin/" ] [ (toString file.streamdb.port) "--open" "" ] (guest.unit "/usr/lib/systemd/system/streamdb.service").Service.ExecStart)
         (lib.last (lib.splitString "/bin/" streamdb.serviceConfig.ExecStart)))
       (row "trial of an accelerator" "known to the initrd" true
         (lib.hasInfix "${config.boot.initrd.systemd.services.archibald-trial.unitConfig.ConditionKernelCommandLine}) poweroff" (readFile ../../guest/initrd/init)))

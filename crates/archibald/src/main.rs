@@ -1,5 +1,6 @@
 //! The `archibald` command: reads its words, runs one verb, turns the outcome into an exit status.
 
+mod borrowed;
 mod cli;
 mod commands;
 mod failure;

@@ -84,12 +84,41 @@ fn a_taken_port_of_a_range_gets_a_range_instead() {
 }
 
 #[test]
-fn a_bridge_says_that_it_is_not_there() {
+fn a_device_that_is_not_there_is_refused_before_anything_is_touched() {
     let world = World::new();
-    world.write("archibald.toml", "[network]\nmode = \"bridge\"\n");
+    let file = machine_file("studio", &["25021:22"]) + "[devices]\npci = [\"ffff:ff:1f.7\"]\n";
+    world.write("archibald.toml", &file);
     let said = world.run(&["up"]);
     assert_eq!(said.status, 3, "{}", said.err);
-    assert!(said.err.contains("mode = \"user\""), "{}", said.err);
+    assert!(said.err.contains("no PCI device ffff:ff:1f.7") && said.err.contains("lspci -D"));
+    assert!(!world.state("studio").exists());
+}
+
+#[test]
+fn a_qemu_without_the_sound_card_or_its_backend_is_told() {
+    let world = World::new();
+    let file = machine_file("studio", &["25026:22"]) + "[devices]\nsound = \"pipewire\"\n";
+    world.write("archibald.toml", &file);
+    let up = |options: &str| {
+        let qemu = world.script(
+            "qemu",
+            &format!(
+                "#!/bin/sh\ncase $1 in\n--version) echo 'QEMU emulator version 9.9.9' ;;\n\
+                 -device) echo '{options}' ;;\n\
+                 -audiodev) printf 'Available audio drivers:\\nnone\\nalsa\\n' ;;\nesac\n"
+            ),
+        );
+        said(world.command(&["up"]).env("ARCHIBALD_QEMU", qemu).output().unwrap())
+    };
+    let refused = up("");
+    assert!(refused.status == 3 && refused.err.contains("8.2"), "{}", refused.err);
+    let refused = up("  audiodev=<str>");
+    assert!(
+        refused.status == 3 && refused.err.contains("only through none, alsa"),
+        "{}",
+        refused.err
+    );
+    assert!(!world.state("studio").exists());
 }
 
 /// QEMU's own message is what tells a person why it does not start; it must not drown.

@@ -17,17 +17,25 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
-/// Sends one request to the store on `port` and reads the whole answer.
+/// Sends one request to the store on `port`, with the token that it wants if it wants one, and reads the whole answer.
 ///
 /// # Errors
 /// What the system said; an answer that is not HTTP is `InvalidData`.
-pub fn request(port: u16, method: &str, path: &str, body: &[u8]) -> io::Result<Reply> {
+pub fn request(
+    port: u16,
+    token: Option<&str>,
+    method: &str,
+    path: &str,
+    body: &[u8],
+) -> io::Result<Reply> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
+    let bearer = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
+    let bearer = bearer.unwrap_or_default();
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{bearer}Content-Length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(&[head.as_bytes(), body].concat())?;
@@ -80,9 +88,11 @@ mod tests {
             stream.write_all(b"HTTP/1.1 201 Created\r\nX: y\r\n\r\nbody").unwrap();
             String::from_utf8_lossy(&request[..length]).into_owned()
         });
-        let reply = request(port, "PUT", "/v1/key", b"value").unwrap();
+        let reply = request(port, Some("secret"), "PUT", "/v1/key", b"value").unwrap();
         assert_eq!(reply, Reply { status: 201, body: b"body".to_vec() });
-        assert!(server.join().unwrap().starts_with("PUT /v1/key HTTP/1.1\r\n"));
+        let request = server.join().unwrap();
+        assert!(request.starts_with("PUT /v1/key HTTP/1.1\r\n"), "{request}");
+        assert!(request.contains("\r\nAuthorization: Bearer secret\r\n"), "{request}");
     }
 
     #[test]

@@ -38,9 +38,9 @@ impl Values {
             ("ADDRESS", settings.address.to_string()),
             ("GATEWAY", settings.gateway.to_string()),
             ("DNS", settings.dns.to_string()),
-            // sshd lists networks with commas, systemd with blanks.
             ("PASSWORD_FROM", networks_or_nowhere(&networks).join(",")),
-            ("ALLOW_FROM", networks_or_nowhere(&networks).join(" ")),
+            ("STREAMDB_ACCESS", store_access(settings).to_owned()),
+            ("STREAMDB_FROM", store_from(settings, &networks)),
             ("STREAMDB_PORT", settings.streamdb_port.unwrap_or(0).to_string()),
         ]))
     }
@@ -101,6 +101,23 @@ fn networks_or_nowhere(networks: &[String]) -> Vec<String> {
     }
 }
 
+/// How the store knows who may use it: by a token where the settings have one. Its file comes to the
+/// unit as a credential, so `%d` is systemd's to replace.
+fn store_access(settings: &Settings) -> &'static str {
+    match settings.store_door.as_ref().and_then(|door| door.token.as_ref()) {
+        Some(_) => "--token-file=%d/streamdb.token",
+        None => "--open",
+    }
+}
+
+/// The networks that may connect to the store, as systemd lists them.
+fn store_from(settings: &Settings, networks: &[String]) -> String {
+    match settings.store_door.as_ref().is_some_and(|door| door.anywhere) {
+        true => "any".to_owned(),
+        false => networks_or_nowhere(networks).join(" "),
+    }
+}
+
 /// The text before the next `@NAME@`, the name, and what follows. Single at signs are text: limits.d
 /// and e-mail addresses have them.
 fn next_placeholder(text: &str) -> Option<(&str, &str, &str)> {
@@ -121,6 +138,8 @@ fn next_placeholder(text: &str) -> Option<(&str, &str, &str)> {
 mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
+
+    use archibald_machine::StoreDoor;
 
     use super::*;
     use crate::settings::tests::example;
@@ -158,8 +177,21 @@ mod tests {
     fn no_network_for_the_password_means_loopback_alone() {
         let mut settings = example();
         settings.password_from.clear();
-        let rendered = Values::of(&settings).render("t", "@ALLOW_FROM@").unwrap();
+        let rendered = Values::of(&settings).render("t", "@STREAMDB_FROM@").unwrap();
         assert_eq!(rendered, "127.0.0.0/8");
+    }
+
+    #[test]
+    fn a_store_that_others_reach_asks_for_its_token_unless_it_is_open() {
+        let text = "@STREAMDB_ACCESS@ @STREAMDB_FROM@";
+        let mut settings = example();
+        let mut rendered = |token: Option<&str>, anywhere| {
+            settings.store_door = Some(StoreDoor { token: token.map(str::to_owned), anywhere });
+            Values::of(&settings).render("t", text).unwrap()
+        };
+        assert_eq!(rendered(None, false), "--open 10.0.2.0/24");
+        assert_eq!(rendered(Some("t"), false), "--token-file=%d/streamdb.token 10.0.2.0/24");
+        assert_eq!(rendered(Some("t"), true), "--token-file=%d/streamdb.token any");
     }
 
     /// Every file in the image's own tree.

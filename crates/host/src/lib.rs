@@ -6,6 +6,7 @@
 
 pub mod change;
 pub mod facts;
+pub mod handover;
 pub mod plan;
 pub mod readiness;
 mod root;

@@ -11,7 +11,7 @@ use crate::reader::{Number, Reader, Text};
 use crate::units::{Bytes, CpuSet, Forward, Network4, NotA, RtPriority};
 use crate::{
     Audio, AudioServer, Devices, FileError, Image, Machine, Network, NetworkMode, Os, Realtime,
-    StreamDb, User,
+    SoundBackend, StreamDb, User,
 };
 
 /// The commented default, as `archibald init` writes it.
@@ -89,6 +89,7 @@ struct NetworkTable {
 struct DevicesTable {
     pci: Vec<Text>,
     usb: Vec<Text>,
+    sound: Option<Text>,
 }
 
 #[derive(Deserialize)]
@@ -107,6 +108,7 @@ struct UserTable {
 struct StreamDbTable {
     enable: Option<bool>,
     port: Option<Number>,
+    open: Option<bool>,
 }
 
 /// Reads one machine file against one host.
@@ -179,11 +181,13 @@ impl Reading<'_> {
             devices: Devices {
                 pci: self.list("pci", &file.devices.pci),
                 usb: self.list("usb", &file.devices.usb),
+                sound: self.sound(file.devices.sound.as_ref()),
             },
             users: users.into_iter().map(|(user, _)| user).collect(),
             streamdb: StreamDb {
                 enable: file.streamdb.enable.unwrap_or(true),
                 port: self.reader.number("port", file.streamdb.port.as_ref(), 1..=65535, 8080),
+                open: file.streamdb.open.unwrap_or(false),
             },
         })
     }
@@ -531,6 +535,12 @@ impl Reading<'_> {
             forwards.push(forward);
         }
         forwards
+    }
+
+    fn sound(&mut self, value: Option<&Text>) -> Option<SoundBackend> {
+        use SoundBackend::{Alsa, Jack, PipeWire, Silence};
+        let backends = [Silence, PipeWire, Jack, Alsa].map(|one| (one.word(), Some(one)));
+        self.reader.word("sound", value, &[&[("off", None)], &backends[..]].concat(), None)
     }
 
     fn list<T: FromStr<Err = NotA> + PartialEq>(&mut self, key: &str, values: &[Text]) -> Vec<T> {

@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 pub use file::{DEFAULT_FILE, HostLimits};
 pub use problem::{FileError, Problem};
-pub use settings::{Settings, SettingsUser};
+pub use settings::{Settings, SettingsUser, StoreDoor};
 use units::{
     Bytes, CpuSet, Forward, Frames, Hertz, Network4, PciAddress, RtPriority, Transport, UsbId,
 };
@@ -159,6 +159,30 @@ impl Network {
         tcp.filter_map(|forward| forward.host_port_of(guest)).next()
     }
 
+    /// Whether the machine has an address of its own on a bridge of the host.
+    #[must_use]
+    pub fn is_on_bridge(&self) -> bool {
+        matches!(self.mode, NetworkMode::Bridge { .. })
+    }
+
+    /// Whether others than the host, and on a bridge those who are joined to it, may come to the
+    /// forwarded ports.
+    #[must_use]
+    pub fn is_open_to_others(&self) -> bool {
+        !self.bind.is_loopback()
+    }
+
+    /// Where a TCP port of the machine is reached from the host: on a bridge at the machine's own
+    /// address, else at a port of the host that leads there, if one does.
+    #[must_use]
+    pub fn door_to(&self, guest: u16) -> Option<(IpAddr, u16)> {
+        let host = self.host_port_of(guest)?;
+        match &self.mode {
+            NetworkMode::User => Some((self.bind, host)),
+            NetworkMode::Bridge { guest: network, .. } => Some((network.address.into(), guest)),
+        }
+    }
+
     /// The machine's own address and the gateway: QEMU's fixed ones in user mode.
     #[must_use]
     pub fn guest_address(&self) -> (Network4, Ipv4Addr) {
@@ -179,6 +203,34 @@ pub struct Devices {
     pub pci: Vec<PciAddress>,
     /// Single USB devices.
     pub usb: Vec<UsbId>,
+    /// A sound card that QEMU plays for the machine, by way of this; absent: none.
+    pub sound: Option<SoundBackend>,
+}
+
+/// What of the host QEMU plays a machine's sound card through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SoundBackend {
+    /// Nothing: the card is there, and nobody hears it.
+    Silence,
+    /// PipeWire.
+    PipeWire,
+    /// JACK.
+    Jack,
+    /// ALSA's default device.
+    Alsa,
+}
+
+impl SoundBackend {
+    /// The word for it in the machine file, and QEMU's.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Silence => "none",
+            Self::PipeWire => "pipewire",
+            Self::Jack => "jack",
+            Self::Alsa => "alsa",
+        }
+    }
 }
 
 /// Somebody who logs in.
@@ -201,6 +253,16 @@ pub struct StreamDb {
     pub enable: bool,
     /// TCP port inside the machine.
     pub port: u16,
+    /// Whether a machine on a bridge lets in who has no token; in user mode nobody needs one.
+    pub open: bool,
+}
+
+impl Machine {
+    /// Whether who uses the store must show its token: on a bridge there are others than the host.
+    #[must_use]
+    pub fn store_wants_token(&self) -> bool {
+        self.streamdb.enable && self.network.is_on_bridge() && !self.streamdb.open
+    }
 }
 
 impl Machine {

@@ -11,7 +11,7 @@ use crate::{AudioServer, Machine};
 /// Everything that a booting machine must know about itself, as JSON in the credential
 /// [`Settings::CREDENTIAL`].
 ///
-/// Secrets are hashes: a password never crosses in the clear.
+/// A password never crosses in the clear, only its hash; keys of services do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
@@ -50,8 +50,22 @@ pub struct Settings {
     /// The SSH server's Ed25519 private key, made with the instance so that the host knows whom it
     /// talks to from the first connection on.
     pub host_key: String,
+    /// Who may use the store; absent: whoever comes from `password-from`, without a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_door: Option<StoreDoor>,
     /// Whether the guest's clock and latency mean anything: false under emulation.
     pub judged: bool,
+}
+
+/// Who may use the store of a machine that others than its host can reach.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct StoreDoor {
+    /// What everybody must show, in the clear: the store compares it. Absent: the machine file says
+    /// that it is open.
+    pub token: Option<String>,
+    /// Whether it is open to every network, and not to the machine's own alone.
+    pub anywhere: bool,
 }
 
 /// One user of the machine.
@@ -84,7 +98,8 @@ impl Settings {
         judged: bool,
     ) -> Self {
         let (address, gateway) = machine.network.guest_address();
-        // QEMU's user-mode network answers names on .3; on a bridge the host does.
+        // QEMU's user-mode network answers names on .3; on a bridge the host does, unless the launcher
+        // knows of a better one.
         let dns = match machine.network.mode {
             crate::NetworkMode::User => Ipv4Addr::new(10, 0, 2, 3),
             crate::NetworkMode::Bridge { .. } => gateway,
@@ -107,6 +122,7 @@ impl Settings {
             forward: machine.network.forward.clone(),
             streamdb_port: machine.streamdb.enable.then_some(machine.streamdb.port),
             host_key,
+            store_door: None,
             judged,
         }
     }

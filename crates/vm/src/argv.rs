@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use archibald_machine::units::{Forward, Transport};
-use archibald_machine::{Machine, NetworkMode};
+use archibald_machine::{Machine, NetworkMode, SoundBackend};
 use serde::{Deserialize, Serialize};
 
+use crate::network::{card, mac};
 use crate::relay::is_relayed;
 
 /// What runs the guest's instructions.
@@ -66,6 +67,7 @@ pub struct InstanceFiles {
 
 /// QEMU's arguments, without the program's own name.
 ///
+/// `vhost` says whether the kernel moves the packets of a card on a bridge.
 /// QEMU starts stopped (`-S`): its threads must be placed before the first instruction runs.
 #[must_use]
 pub fn argv(
@@ -73,6 +75,7 @@ pub fn argv(
     boot: &BootFiles,
     files: &InstanceFiles,
     accelerator: Accelerator,
+    vhost: bool,
 ) -> Vec<String> {
     let mut list = Arguments::default();
     list.flags(["-nodefaults", "-no-user-config", "-S"]);
@@ -112,7 +115,7 @@ pub fn argv(
     );
     // One queue: a second one's interrupt would belong to an isolated CPU.
     list.pair("-device", "virtio-blk-pci,drive=disk,num-queues=1");
-    network(&mut list, machine);
+    network(&mut list, machine, vhost);
     list.pair("-device", "virtio-serial-pci");
     list.pair("-chardev", format!("file,id=ready,path={}", path(&files.ready)));
     list.pair("-device", "virtserialport,chardev=ready,name=org.archibald.ready");
@@ -121,6 +124,10 @@ pub fn argv(
     list.pair("-qmp", format!("unix:{},server=on,wait=off", path(&files.qmp)));
     // Entropy for the first boot's keys; under emulation there is no RDRAND worth the name.
     list.pair("-device", "virtio-rng-pci");
+    if let Some(backend) = machine.devices.sound {
+        list.pair("-audiodev", audiodev(machine, backend));
+        list.pair("-device", "virtio-sound-pci,audiodev=sound,streams=2");
+    }
     for address in &machine.devices.pci {
         list.pair("-device", format!("vfio-pci,host={address}"));
     }
@@ -178,7 +185,7 @@ fn memory(list: &mut Arguments, machine: &Machine, accelerator: Accelerator) {
     }
 }
 
-fn network(list: &mut Arguments, machine: &Machine) {
+fn network(list: &mut Arguments, machine: &Machine, vhost: bool) {
     match &machine.network.mode {
         NetworkMode::User => {
             let mut netdev = "user,id=net,ipv6=off".to_owned();
@@ -187,12 +194,45 @@ fn network(list: &mut Arguments, machine: &Machine) {
                 netdev += &format!(",hostfwd={transport}:{bind}:{host}-:{guest}");
             }
             list.pair("-netdev", netdev);
+            list.pair("-device", "virtio-net-pci,netdev=net,romfile=");
         }
-        NetworkMode::Bridge { bridge, .. } => {
-            list.pair("-netdev", format!("bridge,id=net,br={bridge}"));
+        NetworkMode::Bridge { guest, .. } => {
+            // The card is there already, joined to the bridge; QEMU has no script to run.
+            let (card, vhost) = (card(&machine.name), if vhost { "on" } else { "off" });
+            list.pair(
+                "-netdev",
+                format!("tap,id=net,ifname={card},script=no,downscript=no,vhost={vhost}"),
+            );
+            let mac = mac(guest.address);
+            list.pair("-device", format!("virtio-net-pci,netdev=net,romfile=,mac={mac}"));
         }
     }
-    list.pair("-device", "virtio-net-pci,netdev=net,romfile=");
+}
+
+/// QEMU's end of a sound card, with times in microseconds that go with the machine's period: by default
+/// QEMU looks at a card every 10 ms, and asks PipeWire for 46 ms (qapi/audio.json).
+#[must_use]
+pub fn audiodev(machine: &Machine, backend: SoundBackend) -> String {
+    let period = machine.audio.period_ns().div_ceil(1000);
+    let mut text = format!("{},id=sound,timer-period={}", backend.word(), (period / 2).max(1));
+    let rate = machine.audio.rate.0;
+    for direction in ["out", "in"] {
+        // Otherwise QEMU converts to 44100 Hz and back.
+        text += &format!(",{direction}.frequency={rate}");
+        text += &match backend {
+            SoundBackend::Silence => String::new(),
+            SoundBackend::PipeWire => format!(",{direction}.latency={period}"),
+            // JACK's server sets the period.
+            SoundBackend::Jack => {
+                format!(",{direction}.client-name=archibald-{}-{direction}", machine.name)
+            }
+            SoundBackend::Alsa => {
+                let buffer = 2 * period;
+                format!(",{direction}.period-length={period},{direction}.buffer-length={buffer}")
+            }
+        };
+    }
+    text
 }
 
 /// The ports that QEMU forwards itself; the others are the keeper's ([`crate::relay`]).
@@ -260,7 +300,7 @@ mod tests {
             ready: "/run/ready".into(),
             qmp: "/run/a,b/qmp".into(),
         };
-        argv(&machine, &boot, &files, accelerator).join("\n").replace("\n-", "\n\n-")
+        argv(&machine, &boot, &files, accelerator, true).join("\n").replace("\n-", "\n\n-")
     }
 
     const FEW_PORTS: &str = "[network]\nforward = [\"2222:22\", \"4713/udp\", \"8000-8002\"]\n";
@@ -276,6 +316,36 @@ mod tests {
             "{FEW_PORTS}[realtime]\nhost-cpus = \"2-3\"\n[devices]\npci = [\"0000:00:1b.0\"]\nusb = [\"1235:8210\"]\n"
         );
         insta::assert_snapshot!(lines(&toml, Accelerator::Kvm));
+    }
+
+    #[test]
+    fn a_sound_card_for_each_backend() {
+        let card = |word: &str, more: &str| {
+            let toml = format!("name = \"studio\"\n[devices]\nsound = \"{word}\"\n{more}");
+            let lines = lines(&toml, Accelerator::Kvm);
+            let mut sound = lines.lines().filter(|line| line.contains("sound")).map(str::to_owned);
+            sound.next().filter(|_| sound.next().is_some())
+        };
+        assert_eq!(card("off", ""), None);
+        let all = ["none", "pipewire", "jack", "alsa"].map(|word| card(word, "").unwrap());
+        insta::assert_snapshot!(all.join("\n"));
+        let slow = card("none", "[audio]\nquantum = 1024\nrate = 96000\n").unwrap();
+        assert!(slow.contains("timer-period=5333,out.frequency=96000"), "{slow}");
+    }
+
+    #[test]
+    fn a_card_on_a_bridge() {
+        let toml = "name = \"studio\"\n[network]\nmode = \"bridge\"\n";
+        let lines = lines(toml, Accelerator::Kvm);
+        let network = lines.lines().filter(|line| line.contains("net"));
+        assert_eq!(
+            network.collect::<Vec<_>>(),
+            [
+                "-netdev",
+                "tap,id=net,ifname=ar-studio,script=no,downscript=no,vhost=on",
+                "virtio-net-pci,netdev=net,romfile=,mac=52:54:00:a8:7a:02"
+            ]
+        );
     }
 
     #[test]

@@ -4,9 +4,11 @@
 //! a crash or a restart of the host the lock is free, whatever was written before.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
@@ -228,6 +230,36 @@ impl Instance {
         write().map_err(|source| InstanceError::File { path: path.clone(), source })
     }
 
+    /// The file of the token that the machine's store asks for on a bridge.
+    #[must_use]
+    pub fn store_token_file(&self) -> PathBuf {
+        self.file("streamdb-token")
+    }
+
+    /// The token that the machine's store asks for on a bridge; made when it is first asked for, kept as
+    /// long as the instance, readable by the owner alone.
+    ///
+    /// # Errors
+    /// When the disk or the system's random numbers refuse.
+    pub fn store_token(&self) -> Result<String, InstanceError> {
+        let path = self.store_token_file();
+        match fs::read_to_string(&path) {
+            Ok(token) if !token.trim().is_empty() => return Ok(token.trim().to_owned()),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(InstanceError::File { path, source });
+            }
+            _ => {}
+        }
+        let mut bytes = [0u8; 24];
+        let source = PathBuf::from("/dev/urandom");
+        File::open(&source)
+            .and_then(|mut file| file.read_exact(&mut bytes))
+            .map_err(|error| InstanceError::File { path: source, source: error })?;
+        let token = URL_SAFE_NO_PAD.encode(bytes);
+        self.write("streamdb-token", format!("{token}\n").as_bytes(), 0o600)?;
+        Ok(token)
+    }
+
     /// Locks the instance for one command. The lock goes with the value, or with the process.
     ///
     /// # Errors
@@ -402,6 +434,19 @@ mod tests {
         drop(keeper);
         fs::write(instance.file("exit"), "stopped\n").unwrap();
         assert_eq!(instance.status().unwrap(), Status::Stopped);
+    }
+
+    #[test]
+    fn the_store_s_token_is_made_once_and_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let instance = directories(&dir).instance("studio");
+        fs::create_dir_all(instance.directory()).unwrap();
+        let token = instance.store_token().unwrap();
+        assert!(token.len() == 32 && token.bytes().all(|b| b.is_ascii_graphic()), "{token}");
+        assert_eq!(instance.store_token().unwrap(), token);
+        let mode = fs::metadata(instance.store_token_file()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]

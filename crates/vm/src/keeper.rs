@@ -47,8 +47,9 @@ pub enum KeeperError {
 
 /// Runs QEMU with these arguments until it ends; the body of the keeper process.
 ///
-/// `relay` has the ranges of forwarded ports. Standard input is the pipe from the command that starts the machine. `stop` is raised by a signal
-/// handler when the keeper itself is asked to end.
+/// `relay` has the ranges of forwarded ports; `at_end` is called when QEMU has ended, to give the host
+/// back what the machine had of it. Standard input is the pipe from the command that starts the
+/// machine. `stop` is raised by a signal handler when the keeper itself is asked to end.
 ///
 /// # Errors
 /// When QEMU could not be started. How it ended later is written to the instance's `exit` file.
@@ -57,6 +58,7 @@ pub fn keep(
     qemu: &OsString,
     arguments: &[OsString],
     relay: Relay,
+    at_end: &mut dyn FnMut(),
     stop: &Arc<AtomicBool>,
 ) -> Result<(), KeeperError> {
     // A terminal's Ctrl-C is for the command, which then closes the pipe.
@@ -105,6 +107,8 @@ pub fn keep(
             thread::sleep(Duration::from_millis(50));
         }
     };
+    // Before the lock goes, so that who waits for the machine's end finds the host as it was.
+    at_end();
     let _ = fs::write(&exit, how + "\n");
     let _ = fs::remove_dir_all(instance.runtime());
     Ok(())

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use archibald_machine::SoundBackend;
 use rustix::process::Signal;
 
 /// The oldest QEMU that this project is tried with.
@@ -45,6 +46,20 @@ pub enum QemuError {
         /// The version it has.
         banner: String,
     },
+    /// It has no sound card for machines.
+    #[error("this QEMU has no sound card for a machine (virtio-sound-pci): {banner}")]
+    NoSoundCard {
+        /// The version it has.
+        banner: String,
+    },
+    /// It cannot play through this.
+    #[error("this QEMU cannot play through \"{backend}\", only through {}", has.join(", "))]
+    NoSoundBackend {
+        /// What the machine file asks for.
+        backend: &'static str,
+        /// What it can.
+        has: Vec<String>,
+    },
 }
 
 impl QemuError {
@@ -57,6 +72,12 @@ impl QemuError {
             }
             Self::Broken { .. } => {
                 "Run the command by hand to see more; reinstalling the QEMU package often helps."
+            }
+            Self::NoSoundCard { .. } => {
+                "QEMU 8.2 and newer have it (Debian 13): set ARCHIBALD_QEMU to one, or write devices.sound = \"off\"."
+            }
+            Self::NoSoundBackend { .. } => {
+                "Install the package of QEMU's that has it (Debian: qemu-system-gui), or write another word for devices.sound."
             }
             Self::TooOld { .. } => {
                 "Use a distribution with a newer QEMU (Debian 12, Ubuntu 24.04), or set ARCHIBALD_QEMU to a newer program."
@@ -91,6 +112,33 @@ impl Qemu {
             return Err(QemuError::TooOld { banner });
         }
         Ok(Self { program: program.into(), version, banner })
+    }
+
+    /// Whether it can give a machine a sound card that it plays through this, by its own word: packages
+    /// leave out what versions have.
+    ///
+    /// # Errors
+    /// [`QemuError::NoSoundCard`], [`QemuError::NoSoundBackend`].
+    pub fn plays(&self, backend: SoundBackend) -> Result<(), QemuError> {
+        let ask = |words: [&str; 2]| {
+            let output = Command::new(&self.program).args(words).stdin(Stdio::null()).output();
+            output.map_err(|error| QemuError::Broken { message: error.to_string() })
+        };
+        // QEMU 7.2 ends with success for a device that it does not have; the list of options is empty then.
+        let options = ask(["-device", "virtio-sound-pci,help"])?.stdout;
+        if !String::from_utf8_lossy(&options).contains("audiodev=") {
+            return Err(QemuError::NoSoundCard { banner: self.banner.clone() });
+        }
+        // One a line, after a line of words.
+        let has: Vec<String> = String::from_utf8_lossy(&ask(["-audiodev", "help"])?.stdout)
+            .lines()
+            .filter(|line| !line.contains(' '))
+            .map(str::to_owned)
+            .collect();
+        match has.iter().any(|word| word == backend.word()) {
+            true => Ok(()),
+            false => Err(QemuError::NoSoundBackend { backend: backend.word(), has }),
+        }
     }
 }
 

@@ -87,6 +87,7 @@ in
       devices = table {
         pci = key (types.listOf types.str) "Devices handed over by VFIO.";
         usb = key (types.listOf types.str) "USB devices handed over.";
+        sound = key (types.enum [ "off" "none" "pipewire" "jack" "alsa" ]) "What QEMU plays the machine's sound card through.";
       };
       users = mkOption {
         description = "Who logs in; the first one runs the audio session.";
@@ -102,6 +103,7 @@ in
       streamdb = table {
         enable = key types.bool "Whether the store runs.";
         port = key types.port "Its TCP port in the machine.";
+        open = key types.bool "Whether a machine on a bridge lets in who has no token.";
       };
     };
 
@@ -147,7 +149,6 @@ in
         HOUSEKEEPING = housekeeping;
         STREAMDB_PORT = machine.streamdb.port;
         PASSWORD_FROM = onlyHost;
-        ALLOW_FROM = onlyHost;
       };
       render = path: guest.fill values (guest.template path);
     };

@@ -5,6 +5,7 @@ let
   cfg = config.services.streamdb;
   inherit (config.archibald) derived machine;
   unit = derived.guest.unit "/usr/lib/systemd/system/streamdb.service";
+  onBridge = machine.network.mode == "bridge";
   ownState = cfg.dataDir == "/var/lib/streamdb";
 in
 {
@@ -41,14 +42,17 @@ in
     };
     allowFrom = mkOption {
       type = types.listOf types.str;
-      default = [ derived.onlyHost ];
-      defaultText = "the network that only the host can reach";
+      # On a bridge, network.bind opens the machine to others, as `archibald` does it.
+      default = if onBridge && !lib.hasPrefix "127." machine.network.bind then [ "any" ] else [ derived.onlyHost ];
+      defaultText = "the network that only the host can reach; on a bridge that network.bind opens, any";
       example = [ "192.168.122.0/24" ];
       description = "Networks that may connect, loopback besides (IPAddressAllow).";
     };
     tokenFile = mkOption {
       type = types.nullOr types.str;
-      default = null;
+      # archibald-guest puts it there, from what the machine is told at each start.
+      default = if onBridge && !machine.streamdb.open then "/run/credstore/streamdb.token" else null;
+      defaultText = "null; on a bridge the file of the token that is handed over, unless streamdb.open";
       example = "/run/keys/streamdb";
       description = ''
         File of the tokens that clients must show, lines of `TOKEN [read|write [PREFIX]]`. systemd reads

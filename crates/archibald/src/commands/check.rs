@@ -12,6 +12,7 @@ use archibald_vm::instance::Instance;
 use serde::{Deserialize, Serialize};
 
 use super::exec::Remote;
+use crate::borrowed;
 use crate::failure::{Context as _, Exit, Failure};
 use crate::places;
 use crate::terminal::{self, Steps};
@@ -113,12 +114,16 @@ fn draw(rows: &[Row]) {
 /// What to do next, once.
 fn welcome(remote: &Remote) {
     let name = remote.instance.name();
-    let store = remote.machine.network.host_port_of(remote.machine.streamdb.port);
+    let store = remote.machine.network.door_to(remote.machine.streamdb.port);
     let me = places::called();
     terminal::say(&format!("\n{me} shell {name}   log in as {}", remote.user));
     terminal::say(&format!("{me} exec -- CMD   run one command"));
-    if let Some(port) = store.filter(|_| remote.machine.streamdb.enable) {
-        terminal::say(&format!("http://{}:{port}/   StreamDB", remote.door.address));
+    if let Some((address, port)) = store.filter(|_| remote.machine.streamdb.enable) {
+        let token = match remote.machine.store_wants_token() {
+            true => format!(", with the token in {}", remote.instance.store_token_file().display()),
+            false => String::new(),
+        };
+        terminal::say(&format!("http://{address}:{port}/   StreamDB{token}"));
     }
 }
 
@@ -169,13 +174,23 @@ fn host_rows(remote: &Remote) -> Vec<Row> {
         "`archibald logs --log journal --unit ssh` shows the refusal.",
     )];
     rows.extend(password_row(remote));
-    rows.push(row(
-        "host.ports",
-        "forwarded ports",
-        "every port listens on the host",
-        ports(remote),
-        "Restart the machine: QEMU lost a port.",
-    ));
+    if remote.machine.network.is_on_bridge() {
+        rows.push(row(
+            "host.bridge",
+            "network on the bridge",
+            "card, rules and forwarding are in force",
+            on_bridge(remote),
+            "`archibald restart` makes them anew.",
+        ));
+    } else {
+        rows.push(row(
+            "host.ports",
+            "forwarded ports",
+            "every port listens on the host",
+            ports(remote),
+            "Restart the machine: QEMU lost a port.",
+        ));
+    }
     if remote.machine.streamdb.enable {
         rows.push(row(
             "host.streamdb",
@@ -217,7 +232,7 @@ fn password_row(remote: &Remote) -> Option<Row> {
         "SSH by password from loopback",
         format!("{} logs in", remote.user),
         found,
-        "Compare with `archibald exec -- sudo sshd -T -C addr=10.0.2.2,user=audio-user`.",
+        "Compare with `archibald exec -- sudo sshd -T -C addr=HOST,user=audio-user`, HOST being the machine's gateway.",
     ))
 }
 
@@ -268,30 +283,52 @@ fn ports(remote: &Remote) -> Result<String, String> {
     }
 }
 
+/// Read back from the host, not assumed.
+fn on_bridge(remote: &Remote) -> Result<String, String> {
+    let lacks = borrowed::lacks(&remote.instance).map_err(|failure| failure.words().0)?;
+    match lacks.is_empty() {
+        true => Ok("card, rules and forwarding are in force".to_owned()),
+        false => Err(lacks.join("; ")),
+    }
+}
+
 /// Puts bytes that were never there before, gets them back, deletes them.
 fn store(remote: &Remote) -> Result<String, String> {
-    let port = remote
+    let (address, port) = remote
         .machine
         .network
-        .host_port_of(remote.machine.streamdb.port)
+        .door_to(remote.machine.streamdb.port)
         .ok_or("no port of the host leads to it")?;
+    let token = match remote.machine.store_wants_token() {
+        true => Some(remote.instance.store_token().map_err(|error| error.to_string())?),
+        false => None,
+    };
+    let bearer = token.map(|token| format!("Bearer {token}"));
     let stamp = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default()
         .as_nanos();
-    let url = format!("http://{}:{port}/v1/objects/archibald/check-{stamp}", remote.door.address);
+    let url = format!("http://{address}:{port}/v1/objects/archibald/check-{stamp}");
     let bytes: Vec<u8> = (0..100_000u32).flat_map(|n| (n ^ 0x5a5a).to_le_bytes()).collect();
     let agent: ureq::Agent =
         ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build().into();
-    agent.put(&url).send(&bytes[..]).map_err(|error| format!("put: {error}"))?;
-    let mut answer = agent.get(&url).call().map_err(|error| format!("get: {error}"))?;
+    let mut put = agent.put(&url);
+    let mut get = agent.get(&url);
+    let mut delete = agent.delete(&url);
+    if let Some(bearer) = &bearer {
+        put = put.header("Authorization", bearer);
+        get = get.header("Authorization", bearer);
+        delete = delete.header("Authorization", bearer);
+    }
+    put.send(&bytes[..]).map_err(|error| format!("put: {error}"))?;
+    let mut answer = get.call().map_err(|error| format!("get: {error}"))?;
     let mut back = Vec::new();
     answer
         .body_mut()
         .as_reader()
         .read_to_end(&mut back)
         .map_err(|error| format!("get: {error}"))?;
-    agent.delete(&url).call().map_err(|error| format!("delete: {error}"))?;
+    delete.call().map_err(|error| format!("delete: {error}"))?;
     if back == bytes {
         Ok(format!("{} bytes put, got and deleted", back.len()))
     } else {

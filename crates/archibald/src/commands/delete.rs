@@ -6,6 +6,7 @@ use archibald_vm::instance::Status;
 use archibald_vm::launch;
 
 use super::stop::absent;
+use crate::borrowed;
 use crate::failure::{Exit, Failure};
 use crate::{places, terminal};
 
@@ -35,6 +36,7 @@ impl Delete {
             }
             launch::stop(&instance, Duration::ZERO)?;
         }
+        borrowed::mend(&instance)?;
         instance.remove()?;
         terminal::say(&format!("{name}: deleted"));
         Ok(0)

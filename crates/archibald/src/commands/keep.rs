@@ -9,6 +9,7 @@ use archibald_machine::units::Forward;
 use archibald_vm::keeper;
 use archibald_vm::relay::Relay;
 
+use crate::borrowed;
 use crate::failure::{Context as _, Exit, Failure};
 use crate::places;
 
@@ -47,7 +48,9 @@ impl Keep {
         let kept = Relay::listen(self.bind, &self.relay, &self.except)
             .map_err(|error| error.to_string())
             .and_then(|relay| {
-                keeper::keep(&instance, qemu, arguments, relay, &stop).map_err(|e| e.to_string())
+                let mut at_end = || borrowed::give_back_quietly(&instance);
+                keeper::keep(&instance, qemu, arguments, relay, &mut at_end, &stop)
+                    .map_err(|e| e.to_string())
             });
         // Nobody reads a keeper's standard error; `up` reads this file.
         kept.or_else(|error| instance.write("exit", error.as_bytes(), 0o644))?;

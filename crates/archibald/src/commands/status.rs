@@ -1,6 +1,7 @@
 //! `archibald status`: how one machine stands, and what it was started with.
 
-use archibald_machine::Machine;
+use archibald_machine::units::Forward;
+use archibald_machine::{Machine, NetworkMode};
 use archibald_vm::instance::{Instance, Record, Status as State};
 use archibald_vm::placement::{Standing, standing, vcpu_threads};
 use archibald_vm::qmp::Qmp;
@@ -38,6 +39,7 @@ impl Status {
                 "record": record,
                 "directory": instance.directory(),
                 "threads": threads,
+                "network": network(&instance, &record.machine),
             }));
         } else {
             let mut rows = vec![
@@ -51,6 +53,7 @@ impl Status {
             if let Some(door) = record.door {
                 rows.push(("ssh", format!("{}:{}", door.address, door.port)));
             }
+            rows.extend(bridge_rows(&instance, &record.machine));
             let rows = rows.into_iter().map(|(key, value)| vec![key.to_owned(), value]).collect();
             terminal::say(&terminal::table(&[], rows));
             if let Some(threads) = threads {
@@ -60,6 +63,60 @@ impl Status {
         }
         Ok(u8::from(!running))
     }
+}
+
+/// The same as [`bridge_rows`] for programs; null for a machine in user mode.
+fn network(instance: &Instance, machine: &str) -> serde_json::Value {
+    let machine = Machine::parse("instance", machine, &Default::default());
+    let Some(machine) = machine.ok().filter(|machine| machine.network.is_on_bridge()) else {
+        return serde_json::Value::Null;
+    };
+    let ports: Vec<String> = machine.network.forward.iter().map(guest_ports).collect();
+    let store = machine.network.door_to(machine.streamdb.port).filter(|_| machine.streamdb.enable);
+    json!({
+        "address": machine.network.guest_address().0.address,
+        "ports": ports,
+        "open-to-others": machine.network.is_open_to_others(),
+        "streamdb": store.map(|(address, port)| format!("http://{address}:{port}")),
+        "token-file": machine.store_wants_token().then(|| instance.store_token_file()),
+    })
+}
+
+/// Where a machine on a bridge is found, and how its store is used.
+fn bridge_rows(instance: &Instance, machine: &str) -> Vec<(&'static str, String)> {
+    let Ok(machine) = Machine::parse("instance", machine, &Default::default()) else {
+        return Vec::new();
+    };
+    let NetworkMode::Bridge { guest, .. } = &machine.network.mode else { return Vec::new() };
+    let who = match machine.network.is_open_to_others() {
+        true => "everybody",
+        false => "host and bridge",
+    };
+    let ports: Vec<String> = machine.network.forward.iter().map(guest_ports).collect();
+    let address = guest.address;
+    let mut rows = vec![("network", format!("{address}, for {who}: {}", ports.join(", ")))];
+    if let Some((address, port)) = machine.network.door_to(machine.streamdb.port) {
+        if machine.store_wants_token() {
+            let file = instance.store_token_file();
+            rows.push((
+                "StreamDB",
+                format!(
+                    "curl -H \"Authorization: Bearer $(cat {})\" http://{address}:{port}/v1/objects",
+                    file.display()
+                ),
+            ));
+        } else if machine.streamdb.enable {
+            rows.push(("StreamDB", format!("http://{address}:{port}, open (streamdb.open)")));
+        }
+    }
+    rows
+}
+
+/// A forward's ports inside the machine.
+fn guest_ports(forward: &Forward) -> String {
+    let last = forward.guest + (forward.count - 1);
+    let range = if forward.count > 1 { format!("-{last}") } else { String::new() };
+    format!("{}{range}/{}", forward.guest, forward.transport)
 }
 
 /// QEMU's threads as they run, if QEMU says which are its vCPUs.

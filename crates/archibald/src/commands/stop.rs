@@ -5,6 +5,7 @@ use std::time::Duration;
 use archibald_vm::instance::Status;
 use archibald_vm::launch::{self, Stopped};
 
+use crate::borrowed;
 use crate::failure::{Exit, Failure};
 use crate::{places, terminal};
 
@@ -40,6 +41,7 @@ impl Stop {
             Stopped::Forced => terminal::say(&format!("{name}: ended by force")),
             Stopped::AlreadyDown => terminal::say(&format!("{name}: was not running")),
         }
+        borrowed::mend(&instance)?;
         Ok(0)
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use archibald_image::{Cancel, OpenError};
 use archibald_machine::units::{Bytes, Forward, Transport};
-use archibald_machine::{Machine, NetworkMode};
+use archibald_machine::{Machine, StoreDoor};
 use archibald_vm::accel::{self, Choice};
 use archibald_vm::argv::{Accelerator, BootFiles, argv, forwarded, forwarded_by_qemu};
 use archibald_vm::instance::{Instance, RECORD_SCHEMA, Record, Status};
@@ -22,6 +22,7 @@ use archibald_vm::{credentials, ports};
 
 use super::build::{self, How};
 use super::check;
+use crate::borrowed;
 use crate::failure::{Context as _, Exit, Failure};
 use crate::places::{self, MachineFile};
 use crate::terminal::{self, Steps};
@@ -86,24 +87,26 @@ impl Up {
         let cancel = build::called_off_by(&flag)?;
         let steps = Steps::new(self.how.quiet);
         let machine = &file.machine;
-        if matches!(machine.network.mode, NetworkMode::Bridge { .. }) {
-            return Err(Failure::new(
-                Exit::Environment,
-                "network.mode = \"bridge\" is not built yet",
-            )
-            .with_remedy("Write mode = \"user\" in the machine file."));
-        }
+        borrowed::mend(instance)?;
         // What is quickly told comes before the long work.
         let qemu = Qemu::find(places::qemu())
             .map_err(|e| Failure::new(Exit::Environment, &e).with_remedy(e.remedy()))?;
-        ports_free(machine, &file.path)?;
+        if let Some(backend) = machine.devices.sound {
+            qemu.plays(backend)
+                .map_err(|e| Failure::new(Exit::Environment, &e).with_remedy(e.remedy()))?;
+        }
+        if !machine.network.is_on_bridge() || machine.network.is_open_to_others() {
+            ports_free(machine, &file.path)?;
+        }
+        borrowed::possible(machine)?;
         let (image, boot) = self.image(file, instance, &steps, &cancel)?;
         let choice = self.accelerator(&qemu, &boot, &steps);
         let fresh = !instance.files().disk.exists();
         let started = self
-            .prepare(file, instance, &image, &boot, &choice, &qemu)
+            .prepare(file, instance, &image, &boot, &choice, &qemu, &steps)
             .and_then(|launch| boot_up(&launch, &steps, &flag));
-        if started.is_err() && fresh {
+        // The error of the start is the one to tell; what cannot be taken away stays written down.
+        if started.is_err() && borrowed::mend(instance).is_ok() && fresh {
             // Nothing was ever done in this machine; what is left of it would only be in the way.
             // Its last words have been shown.
             let _ = instance.remove();
@@ -173,7 +176,8 @@ impl Up {
         choice
     }
 
-    /// Puts the instance's disk, keys and credentials in place.
+    /// Puts the instance's disk, keys, network, devices and credentials in place.
+    #[allow(clippy::too_many_arguments, reason = "each is a thing of its own")]
     fn prepare<'a>(
         &self,
         file: &'a MachineFile,
@@ -182,6 +186,7 @@ impl Up {
         boot: &BootFiles,
         choice: &Choice,
         qemu: &Qemu,
+        steps: &Steps,
     ) -> Result<Launch<'a>, Failure> {
         let machine = &file.machine;
         fs::create_dir_all(instance.directory()).context(instance.directory().display())?;
@@ -194,14 +199,7 @@ impl Up {
         let judged = choice.accelerator.judged();
         let public = identity.public_key().context("SSH keys")?;
         let host_key = identity.host_key().context("SSH keys")?;
-        let credentials = credentials::settings(machine, &public, host_key, judged)
-            .and_then(|settings| credentials::smbios(&settings))
-            .map_err(|error| Failure::new(Exit::Use, error))?;
-        instance.write("credentials", credentials.as_bytes(), 0o600)?;
-        let door = machine
-            .network
-            .host_port_of(22)
-            .map(|port| Door { address: machine.network.bind, port });
+        let door = machine.network.door_to(22).map(|(address, port)| Door { address, port });
         instance.remember(&Record {
             schema: RECORD_SCHEMA,
             machine: file.text.clone(),
@@ -213,6 +211,25 @@ impl Up {
             started_ms: milliseconds(),
             door,
         })?;
+        // After the record, so that whatever is broken off from here on is an instance that can be named.
+        let network = borrowed::bring_up(instance, machine)?;
+        for note in network.iter().flat_map(|network| &network.notes) {
+            steps.note(note);
+        }
+        for note in borrowed::hand_over(instance, machine)? {
+            steps.note(&note);
+        }
+        let mut settings = credentials::settings(machine, &public, host_key, judged)
+            .map_err(|error| Failure::new(Exit::Use, error))?;
+        if let Some(network) = &network {
+            settings.dns = network.name_server;
+            let token = machine.store_wants_token().then(|| instance.store_token()).transpose()?;
+            let anywhere = machine.network.is_open_to_others();
+            settings.store_door = Some(StoreDoor { token, anywhere });
+        }
+        let credentials =
+            credentials::smbios(&settings).map_err(|error| Failure::new(Exit::Use, error))?;
+        instance.write("credentials", credentials.as_bytes(), 0o600)?;
         let slow = choice.accelerator == Accelerator::Tcg;
         let patience = self.timeout.unwrap_or(if slow { 600 } else { 120 });
         Ok(Launch {
@@ -220,7 +237,13 @@ impl Up {
             machine,
             keeper: keeper(machine)?,
             qemu: qemu.program.clone(),
-            arguments: argv(machine, boot, &files, choice.accelerator),
+            arguments: argv(
+                machine,
+                boot,
+                &files,
+                choice.accelerator,
+                network.is_some_and(|network| network.vhost),
+            ),
             online: places::host_limits().cpus.unwrap_or_default(),
             patience: Duration::from_secs(patience),
         })
@@ -232,6 +255,9 @@ fn keeper(machine: &Machine) -> Result<Vec<OsString>, Failure> {
     let mut words: Vec<OsString> = vec![places::this_program()?.into(), "keep".into()];
     words.push(machine.name.clone().into());
     words.push(format!("--bind={}", machine.network.bind).into());
+    if machine.network.is_on_bridge() {
+        return Ok(words);
+    }
     let ranges = machine.network.forward.iter().filter(|forward| is_relayed(forward));
     words.extend(ranges.map(|range| format!("--relay={range}").into()));
     let own = forwarded_by_qemu(machine).into_iter();

@@ -15,6 +15,7 @@ pub(super) fn rows(machine: Machine<'_>) -> Vec<Row> {
     let Some(port) = machine.settings.streamdb_port else {
         return vec![Row::new(Group::Store, "store.unit", "StreamDB", "off").judge("off", true)];
     };
+    let token = machine.settings.store_door.as_ref().and_then(|door| door.token.as_deref());
     let words = ["systemctl", "show", "-p", "ActiveState", "-p", "MainPID", UNIT];
     let text = machine.programs.run(&Invocation::new(&words)).stdout;
     let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
@@ -24,7 +25,7 @@ pub(super) fn rows(machine: Machine<'_>) -> Vec<Row> {
             .remedy(REMEDY),
         cpus(machine, value("MainPID=").unwrap_or("0")),
         health(port),
-        round_trip(port),
+        round_trip(port, token),
     ]
 }
 
@@ -40,26 +41,27 @@ fn cpus(machine: Machine<'_>, pid: &str) -> Row {
 }
 
 fn health(port: u16) -> Row {
-    let found = match request(port, "GET", "/health", b"") {
+    let found = match request(port, None, "GET", "/health", b"") {
         Ok(reply) => reply.status.to_string(),
         Err(error) => error.to_string(),
     };
     Row::new(Group::Store, "store.health", "GET /health", "200").equal(Some(found)).remedy(REMEDY)
 }
 
-fn round_trip(port: u16) -> Row {
+fn round_trip(port: u16, token: Option<&str>) -> Row {
     let path = format!("/v1/objects/archibald-check/{}", process::id());
     let bytes: Vec<u8> = (0..=255).collect();
     let row = Row::new(Group::Store, "store.round-trip", "Bytes put, got, deleted", "come back");
     let attempt = || -> Result<(), String> {
-        let put = request(port, "PUT", &path, &bytes).map_err(|error| format!("PUT: {error}"))?;
+        let put =
+            request(port, token, "PUT", &path, &bytes).map_err(|error| format!("PUT: {error}"))?;
         if !matches!(put.status, 200..=204) {
             return Err(format!("PUT answers {}", put.status));
         }
-        let got = request(port, "GET", &path, b"").map_err(|error| format!("GET: {error}"));
+        let got = request(port, token, "GET", &path, b"").map_err(|error| format!("GET: {error}"));
         // Deleted whatever came of the reading.
         let deleted =
-            request(port, "DELETE", &path, b"").map_err(|error| format!("DELETE: {error}"));
+            request(port, token, "DELETE", &path, b"").map_err(|error| format!("DELETE: {error}"));
         let got = got?;
         match (got.status, got.body == bytes, deleted?.status) {
             (200, true, 200..=204) => Ok(()),

@@ -174,7 +174,7 @@ fn parts<'a>(root: &'a Root, settings: &'a Settings, programs: &'a dyn Run) -> V
             of_session: false,
             is_up: Box::new(move || {
                 listens(root, port)?;
-                match store::request(port, "GET", "/health", b"") {
+                match store::request(port, None, "GET", "/health", b"") {
                     Ok(reply) if reply.status == 200 => Ok(()),
                     Ok(reply) => Err(format!("/health answers {}", reply.status)),
                     Err(error) => Err(format!("/health: {error}")),

@@ -24,6 +24,8 @@ const JACK_LINK: &str = "/etc/archibald/jack";
 const PIPEWIRE_LIBJACK: &str = "/usr/lib/archibald/libjack-pipewire";
 /// Of this boot only: it comes with the settings, and a copy on the disk would go along with the image.
 const HOST_KEY: &str = "/run/archibald/ssh_host_ed25519_key";
+/// Where systemd finds credentials that units import (systemd.exec(5)).
+const STORE_TOKEN: &str = "/run/credstore/streamdb.token";
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {}
@@ -56,6 +58,10 @@ pub(crate) fn set_up(
     // sshd takes no key that others can read.
     root.write(HOST_KEY, key_text(&settings.host_key).as_bytes(), 0o600)
         .map_err(GuestError::file("write", root.path(HOST_KEY)))?;
+    if let Some(token) = settings.store_door.as_ref().and_then(|door| door.token.as_ref()) {
+        root.write(STORE_TOKEN, format!("{token}\n").as_bytes(), 0o600)
+            .map_err(GuestError::file("write", root.path(STORE_TOKEN)))?;
+    }
     // Last, because it is also the sign that all of this is done: units of both servers wait for it.
     write(root, &format!("{STATE}/{}", settings.server.word()), "")
 }
@@ -217,6 +223,8 @@ fn choose_libjack(root: &Root, server: AudioServer, programs: &dyn Run) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use archibald_machine::StoreDoor;
+
     use super::*;
     use crate::run::tests::{Canned, says};
     use crate::settings::tests::example;
@@ -287,6 +295,20 @@ mod tests {
         let mode = fs::metadata(root.path(HOST_KEY)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(root.read(HOST_KEY).unwrap().ends_with("-----END OPENSSH PRIVATE KEY-----\n"));
+    }
+
+    #[test]
+    fn the_store_s_token_is_readable_by_root_alone() {
+        let (_folder, root) = image();
+        let mut settings = example();
+        set_up(&root, &settings, &tools()).unwrap();
+        assert!(!root.path(STORE_TOKEN).exists());
+        let token = Some("0123456789abcdef".to_owned());
+        settings.store_door = Some(StoreDoor { token, anywhere: false });
+        set_up(&root, &settings, &tools()).unwrap();
+        let mode = fs::metadata(root.path(STORE_TOKEN)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(root.read(STORE_TOKEN).unwrap(), "0123456789abcdef\n");
     }
 
     #[test]
