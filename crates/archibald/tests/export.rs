@@ -58,15 +58,14 @@ fn a_libvirt_domain_boots_to_the_same_ready_signal() {
     secrets_are_in_their_files_alone(&out);
     the_image_is_in_use(&world, true);
 
-    match Libvirtd::start(&world) {
-        Err(reason) => println!("SKIPPED the domain under libvirt: {reason}"),
-        Ok(libvirtd) => {
+    match missing(&["libvirtd", "virsh", "unshare", "setpriv"]) {
+        Some(reason) => println!("SKIPPED the domain under libvirt: {reason}"),
+        None => {
             let image = image_files(&out);
             let before = stamps(&image);
-            the_domain_comes_up(&world, &libvirtd, &out, &told);
-            libvirtd_takes_a_bridge(&world, &libvirtd);
+            the_domain_comes_up(&world, &out, &told);
+            the_domain_comes_up_on_a_bridge(&world);
             assert_eq!(stamps(&image), before, "the cached image is as it was");
-            drop(libvirtd);
             assert!(world.is_quiet(), "{:?}", world.processes());
         }
     }
@@ -115,7 +114,8 @@ fn stamps(files: &[PathBuf]) -> Vec<(u32, i64, i64, i64)> {
     files.iter().map(stamp).collect()
 }
 
-fn the_domain_comes_up(world: &World, libvirtd: &Libvirtd, out: &Path, told: &Said) {
+fn the_domain_comes_up(world: &World, out: &Path, told: &Said) {
+    let libvirtd = Libvirtd::start(world, "libvirt", &[]);
     libvirtd.good(&["define", out.join("domain.xml").to_str().unwrap()]);
     // What an earlier run left must not be taken for this one's word.
     fs::write(out.join("ready"), "{\"ready\":true}\n").unwrap();
@@ -126,50 +126,30 @@ fn the_domain_comes_up(world: &World, libvirtd: &Libvirtd, out: &Path, told: &Sa
     let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
     assert!(!words.contains("$6$") && !words.contains("PRIVATE KEY"));
 
-    let mut signals = Signals::of(out.join("ready"));
-    let mut phases = Vec::new();
-    'ready: for second in 0.. {
-        assert!(second < 600, "not ready: {phases:?}");
-        assert_eq!(libvirtd.good(&["domstate", "studio"]).trim(), "running", "{phases:?}");
-        for signal in signals.poll().unwrap() {
-            match signal {
-                Signal::Phase(phase) => phases.push(phase),
-                Signal::Ready => break 'ready,
-                Signal::Failed { what, log } => panic!("{what} failed: {log}"),
-            }
-        }
-        sleep(Duration::from_secs(1));
-    }
-    // As `up` shows them, in whichever order the services came up.
-    phases.sort();
-    assert_eq!(phases, ["audio", "pulse", "settings", "ssh", "streamdb"]);
+    libvirtd.is_ready("studio", out);
     threads_are_placed(pid);
 
-    // The last line that was told is the way in.
-    let ssh = told.out.lines().last().unwrap();
-    assert!(ssh.starts_with("ssh "), "{}", told.out);
-    let inside = "hostname && uname -v && echo mine > kept && sync";
-    let output = Command::new("sh").args(["-c", &format!("{ssh} '{inside}'")]).output().unwrap();
-    let inside = said(output);
-    assert!(
-        inside.out.starts_with("studio\n") && inside.out.contains("PREEMPT_RT"),
-        "{}",
-        inside.err
-    );
-
+    let mut login = Command::new("sh");
+    logs_in(login.arg("-c").arg(ssh_of(told)), "studio");
     let refused = world.run_with_image(&["export", "libvirt", "--recreate"]);
     assert_eq!(refused.status, 3, "{}", refused.err);
     assert!(refused.err.contains("virsh shutdown"), "{}", refused.err);
 
-    libvirtd.good(&["shutdown", "studio"]);
-    for second in 0.. {
-        assert!(second < 120, "the power button does nothing");
-        if libvirtd.good(&["domstate", "studio"]).trim() == "shut off" {
-            break;
-        }
-        sleep(Duration::from_secs(1));
-    }
+    libvirtd.shuts_down("studio");
     libvirtd.good(&["undefine", "studio"]);
+}
+
+/// The last line that was told is the way in.
+fn ssh_of(told: &Said) -> String {
+    let ssh = told.out.lines().last().unwrap();
+    assert!(ssh.starts_with("ssh "), "{}", told.out);
+    format!("{ssh} 'hostname && uname -v'")
+}
+
+fn logs_in(command: &mut Command, name: &str) {
+    let inside = said(command.output().unwrap());
+    assert!(inside.out.starts_with(&format!("{name}\n")), "{}", inside.err);
+    assert!(inside.out.contains("PREEMPT_RT"), "{}", inside.err);
 }
 
 fn is_qemu(pid: u32) -> bool {
@@ -200,19 +180,36 @@ fn threads_are_placed(pid: u32) {
     assert_eq!(vcpus, 2);
 }
 
-/// Defined, not started: that would change the host's network.
-fn libvirtd_takes_a_bridge(world: &World, libvirtd: &Libvirtd) {
+/// On a bridge that libvirt makes, in a network namespace: the host's own network is left alone.
+fn the_domain_comes_up_on_a_bridge(world: &World) {
+    if let Some(reason) = missing(&["dnsmasq", "iptables", "nsenter"]) {
+        return println!("SKIPPED the domain on a bridge of libvirt's: {reason}");
+    }
     world.write("bridged.toml", "name = \"bridged\"\n[network]\nmode = \"bridge\"\n");
-    let words = ["export", "libvirt", "--accel", "tcg", "--file", "bridged.toml", "--json"];
-    let said = world.run_with_image(&words);
-    let report: Value = serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{}", said.err));
-    libvirtd.good(&["net-define", report["network"].as_str().unwrap()]);
-    libvirtd.good(&["define", report["domain"].as_str().unwrap()]);
-    let xml = libvirtd.good(&["net-dumpxml", "archibald-bridged"]);
-    assert!(xml.contains("name='br0'") && xml.contains("address='192.168.122.1'"), "{xml}");
+    let words = ["export", "libvirt", "--accel", "tcg", "--file", "bridged.toml"];
+    let told = world.run_with_image(&words);
+    assert_eq!(told.status, 0, "{}", told.err);
+    let out = fs::canonicalize(world.path("work/bridged-libvirt")).unwrap();
+
+    let libvirtd = Libvirtd::start(world, "bridged", &["--net"]);
+    libvirtd.good(&["net-define", out.join("network.xml").to_str().unwrap()]);
+    libvirtd.good(&["net-start", "archibald-bridged"]);
+    libvirtd.good(&["define", out.join("domain.xml").to_str().unwrap()]);
+    libvirtd.good(&["start", "bridged"]);
+    libvirtd.is_ready("bridged", &out);
+    let is_it = |pid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "libvirtd\n")
+    };
+    let pid = world.processes().into_iter().find(is_it).unwrap().to_string();
+    let ssh = ssh_of(&told);
+    assert!(ssh.contains("@192.168.122.2"), "{ssh}");
+    let mut login = Command::new("nsenter");
+    logs_in(login.args(["--target", &pid, "--net", "sh", "-c", &ssh]), "bridged");
+    libvirtd.shuts_down("bridged");
     libvirtd.good(&["undefine", "bridged"]);
+    libvirtd.good(&["net-destroy", "archibald-bridged"]);
     libvirtd.good(&["net-undefine", "archibald-bridged"]);
-    fs::remove_dir_all(report["folder"].as_str().unwrap()).unwrap();
+    fs::remove_dir_all(out).unwrap();
 }
 
 fn an_export_again_keeps_the_disk(world: &World, out: &Path) {
@@ -231,6 +228,19 @@ fn an_export_again_keeps_the_disk(world: &World, out: &Path) {
     assert_ne!(written(), before);
 }
 
+/// What is missing for a libvirtd in namespaces of its own, with these programs.
+fn missing(programs: &[&str]) -> Option<String> {
+    let id = said(Command::new("id").arg("-u").output().unwrap());
+    if id.out.trim() != "0" {
+        return Some("only root can give libvirtd namespaces of its own".to_owned());
+    }
+    let lacks = |program: &&&str| Command::new(program).arg("--version").output().is_err();
+    let lacking = programs.iter().find(lacks)?;
+    Some(format!(
+        "{lacking} is not here (libvirt-daemon-driver-qemu, libvirt-clients, dnsmasq-base, iptables)"
+    ))
+}
+
 /// A libvirtd of this test's own; it and its QEMUs go with the value.
 struct Libvirtd {
     process: Child,
@@ -238,26 +248,17 @@ struct Libvirtd {
 }
 
 impl Libvirtd {
-    /// Starts one, or says what is missing for it.
-    fn start(world: &World) -> Result<Self, String> {
-        let id = said(Command::new("id").arg("-u").output().unwrap());
-        if id.out.trim() != "0" {
-            return Err("only root can give libvirtd a namespace of its own".to_owned());
-        }
-        for program in ["libvirtd", "virsh", "unshare", "setpriv"] {
-            if Command::new(program).arg("--version").output().is_err() {
-                return Err(format!(
-                    "{program} is not here (libvirt-daemon-driver-qemu, libvirt-clients)"
-                ));
-            }
-        }
-        let folder = world.path("libvirt");
+    /// Starts one in this folder of the world, in these namespaces besides its own.
+    fn start(world: &World, folder: &str, namespaces: &[&str]) -> Self {
+        let folder = world.path(folder);
         fs::create_dir(&folder).unwrap();
         let log = fs::File::create(folder.join("start.log")).unwrap();
         // It goes with this test's thread, however that ends.
         let process = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "--pid", "--fork"])
-            .args(["--kill-child", "--mount-proc", "sh"])
+            .args(["--kill-child", "--mount-proc"])
+            .args(namespaces)
+            .arg("sh")
             .arg(project().join("crates/archibald/tests/data/libvirtd"))
             .arg(&folder)
             .stdin(Stdio::null())
@@ -268,7 +269,7 @@ impl Libvirtd {
         let mut libvirtd = Self { process, socket: folder.join("libvirt-sock") };
         for _ in 0..60 {
             if libvirtd.virsh(&["version"]).status == 0 {
-                return Ok(libvirtd);
+                return libvirtd;
             }
             if libvirtd.process.try_wait().unwrap().is_some() {
                 break;
@@ -288,6 +289,38 @@ impl Libvirtd {
         let said = self.virsh(words);
         assert_eq!(said.status, 0, "virsh {words:?}: {}", said.err);
         said.out
+    }
+
+    /// Waits for the guest's own word, as `up` does.
+    fn is_ready(&self, name: &str, out: &Path) {
+        let mut signals = Signals::of(out.join("ready"));
+        let mut phases = Vec::new();
+        'ready: for second in 0.. {
+            assert!(second < 600, "not ready: {phases:?}");
+            assert_eq!(self.good(&["domstate", name]).trim(), "running", "{phases:?}");
+            for signal in signals.poll().unwrap() {
+                match signal {
+                    Signal::Phase(phase) => phases.push(phase),
+                    Signal::Ready => break 'ready,
+                    Signal::Failed { what, log } => panic!("{what} failed: {log}"),
+                }
+            }
+            sleep(Duration::from_secs(1));
+        }
+        // As `up` shows them, in whichever order the services came up.
+        phases.sort();
+        assert_eq!(phases, ["audio", "pulse", "settings", "ssh", "streamdb"]);
+    }
+
+    fn shuts_down(&self, name: &str) {
+        self.good(&["shutdown", name]);
+        for second in 0.. {
+            assert!(second < 120, "the power button does nothing");
+            if self.good(&["domstate", name]).trim() == "shut off" {
+                break;
+            }
+            sleep(Duration::from_secs(1));
+        }
     }
 }
 
