@@ -81,7 +81,7 @@ has a process of its own for it): shorten network.forward, or use mode = \"bridg
     text.lines().map(str::to_owned).collect()
 }
 
-/// Whether the machine's memory is its own from the start, as in [`crate::argv()`].
+/// Whether the machine's memory is its own from the start, as in [`crate::argv::argv`].
 fn has_own_memory(export: &Export<'_>) -> bool {
     !export.machine.realtime.host_cpus.is_empty() && export.accelerator == Accelerator::Kvm
 }

@@ -1,5 +1,5 @@
 //! A machine in libvirt's words: the domain and, for a bridge, the network, as XML. The same machine
-//! and the same placement as [`crate::argv()`] and [`crate::placement`] give QEMU; a pure function of the
+//! and the same placement as [`crate::argv::argv`] and [`crate::placement`] give QEMU; a pure function of the
 //! machine and of what the host has. Writing files and talking to libvirt are done elsewhere.
 
 mod domain;
