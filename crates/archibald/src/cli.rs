@@ -40,6 +40,7 @@ enum Verb {
     Scan(commands::scan::Scan),
     Host(commands::host::Host),
     Threads(commands::threads::Threads),
+    Export(commands::export::Export),
     Completions(commands::completions::Completions),
     Man(commands::man::Man),
     #[command(hide = true)]
@@ -75,6 +76,7 @@ pub(crate) fn run() -> Result<u8, Failure> {
         Verb::Scan(verb) => verb.run(),
         Verb::Host(verb) => verb.run(),
         Verb::Threads(verb) => verb.run(),
+        Verb::Export(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(),
         Verb::Man(verb) => verb.run(),
         Verb::Keep(verb) => verb.run(),

@@ -279,4 +279,38 @@ fn a_real_debian_boots_with_the_arguments_and_gets_every_byte_back() {
         paths.into_iter().filter(differ).cloned().collect::<Vec<_>>()
     };
     assert!(apart().is_empty(), "left behind or changed: {:?}", apart());
+
+    // Killed somewhere on the way, with update-grub or without it; a revert then mends it. The one that
+    // is killed alone leaves its update-grub running, and the revert has to wait for that one.
+    let kill = "for each in proc sys dev; do mount --bind /$each \"$0\"/$each; done
+        after=$1; verb=$2; shift 2
+        \"$@\" \"$verb\" --root \"$0\" >/dev/null 2>&1 & apply=$!
+        sleep \"$after\"
+        kill -9 $apply 2>/dev/null || true
+        wait $apply || true
+        waited=0
+        until said=$(\"$@\" revert --root \"$0\" 2>&1); do
+            case $said in *'is at work'*) waited=$((waited + 1)) ;; *) echo \"$said\"; exit 1 ;; esac
+            [ $waited -lt 600 ]
+            sleep 0.1
+        done
+        echo \"mended, $waited times told to wait\"";
+    for verb in ["apply", "revert"] {
+        for after in ["0.02", "0.06", "0.1", "0.2", "0.3", "0.4", "0.5", "0.7"] {
+            if verb == "revert" {
+                assert_eq!(within(&["host", "apply", "--root", at]).status, 0);
+            }
+            let own = world.command(&["host"]);
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", kill]);
+            command.arg(&root).args([after, verb]).arg(own.get_program()).arg("host");
+            command.current_dir(own.get_current_dir().unwrap());
+            command.envs(own.get_envs().filter_map(|(key, value)| Some((key, value?))));
+            let said = world::said(command.output().unwrap());
+            assert_eq!(said.status, 0, "{verb} killed after {after} s: {}{}", said.out, said.err);
+            println!("{verb} killed after {after} s: {}", said.out.trim());
+            assert_eq!(line(), plain, "{verb} killed after {after} s");
+            assert!(apart().is_empty(), "{verb} killed after {after} s: {:?}", apart());
+        }
+    }
 }

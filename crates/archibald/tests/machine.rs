@@ -4,12 +4,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 mod rtcqs;
+mod scheduling;
 mod world;
 
 use std::io::Write as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use world::{World, machine_file, said};
+use archibald_machine::units::CpuSet;
+use scheduling::{kernels_word, may_have_priorities, own_cpu};
+use world::{World, machine_file, said, under};
 
 const PORTS: [&str; 5] =
     ["26022:22", "26713:4713", "26713:4713/udp", "26080:8080", "27000-27020:8000-8020"];
@@ -18,10 +21,11 @@ const PORTS: [&str; 5] =
 #[ignore = "boots the real image; run by ./archibald test"]
 fn from_up_to_delete() {
     let world = World::new();
-    world.write("archibald.toml", &machine_file("studio", &PORTS));
+    world.write("archibald.toml", &placed_file());
 
     up_ends_with_every_check_held(&world);
     status_and_ls_say_that_it_runs(&world);
+    status_proves_the_placement(&world);
     exec_passes_words_and_status(&world);
     threads_are_listed_and_the_wrong_order_is_named(&world);
     wakeups_are_measured_and_not_judged(&world);
@@ -35,8 +39,30 @@ fn from_up_to_delete() {
     delete_refuses_a_running_machine(&world);
     stop_keeps_the_disk(&world);
     restart_brings_a_changed_file_into_force(&world);
+    status_says_that_the_priority_was_not_had(&world);
     a_killed_qemu_is_told(&world);
     delete_leaves_nothing(&world);
+}
+
+fn placed_file() -> String {
+    let file = machine_file("studio", &PORTS);
+    own_cpu().map_or(file.clone(), |cpu| file + &format!("[realtime]\nhost-cpus = \"{cpu}\"\n"))
+}
+
+/// This user may not ask for a real-time priority, whoever it is.
+const WITHOUT_PRIORITIES: [&str; 6] = [
+    "prlimit",
+    "--rtprio=0:0",
+    "setpriv",
+    "--bounding-set=-sys_nice",
+    "--inh-caps=-sys_nice",
+    "--",
+];
+
+fn threads(world: &World) -> Vec<serde_json::Value> {
+    let said = world.run(&["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    status["threads"].as_array().unwrap().clone()
 }
 
 fn up_ends_with_every_check_held(world: &World) {
@@ -68,10 +94,72 @@ fn status_and_ls_say_that_it_runs(world: &World) {
     };
     assert_eq!(count("vcpu"), 2, "{threads:?}");
     assert!(count("emulator") > 0, "{threads:?}");
-    // No CPUs of its own are asked for, so that nothing can be missing.
-    assert!(threads.iter().all(|t| t["in_force"] == true && t["wanted"].is_null()), "{threads:?}");
     let said = world.run(&["ls"]);
     assert!(said.out.contains("studio") && said.out.contains("running"), "{}", said.out);
+}
+
+/// Every thread of QEMU against the kernel's own files and chrt's reading of them.
+fn status_proves_the_placement(world: &World) {
+    let threads = threads(world);
+    let pid = pid(world);
+    let mut tasks: Vec<u64> = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap()
+        .map(|task| task.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
+    // Helper threads of QEMU come and go between two looks; the lasting ones are all there.
+    tasks.retain(|tid| threads.iter().any(|thread| thread["tid"] == *tid));
+    assert!(tasks.len() >= 4, "{tasks:?} {threads:#?}");
+    for tid in tasks {
+        let thread = threads.iter().find(|thread| thread["tid"] == tid).unwrap();
+        let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")) else {
+            continue;
+        };
+        let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t"));
+        assert_eq!(thread["cpus"].as_str(), allowed, "{thread}");
+        let (policy, priority) = kernels_word(tid);
+        assert_eq!((&thread["policy"], &thread["priority"]), (&policy.into(), &priority.into()));
+    }
+    let Some(own) = own_cpu() else {
+        return println!(
+            "SKIPPED the placement of vCPUs: this host has one CPU, none to give away"
+        );
+    };
+    let vcpu = |number: u32| {
+        threads.iter().find(|thread| thread["thread"] == format!("vcpu {number}")).unwrap()
+    };
+    assert_eq!(vcpu(1)["cpus"], own.to_string(), "{threads:#?}");
+    let others = threads.iter().filter(|thread| thread["thread"] != "vcpu 1");
+    for thread in others {
+        let cpus: CpuSet = thread["cpus"].as_str().unwrap().parse().unwrap();
+        assert!(!cpus.contains(own), "{thread}");
+        assert_eq!((&thread["policy"], &thread["in_force"]), (&"OTHER".into(), &true.into()));
+    }
+    if may_have_priorities() {
+        let got = (&vcpu(1)["policy"], &vcpu(1)["priority"], &vcpu(1)["in_force"]);
+        assert_eq!(got, (&"FIFO".into(), &1.into(), &true.into()), "{threads:#?}");
+    } else {
+        println!("SKIPPED the vCPU's priority: this user may not have SCHED_FIFO");
+        assert_eq!(vcpu(1)["in_force"], false, "{threads:#?}");
+    }
+}
+
+fn pid(world: &World) -> u64 {
+    let status = world.run(&["status", "--json"]).out;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    status["status"]["pid"].as_u64().unwrap()
+}
+
+fn status_says_that_the_priority_was_not_had(world: &World) {
+    if own_cpu().is_none() {
+        return;
+    }
+    let threads = threads(world);
+    let vcpu = threads.iter().find(|thread| thread["thread"] == "vcpu 1").unwrap();
+    assert_eq!((&vcpu["policy"], &vcpu["in_force"]), (&"OTHER".into(), &false.into()), "{vcpu}");
+    // Where it runs needs no right, and is had.
+    assert_eq!(vcpu["cpus"], own_cpu().unwrap().to_string());
+    let said = world.run(&["status"]);
+    assert!(said.out.contains("NOT IN FORCE") && said.out.contains("rtprio"), "{}", said.out);
 }
 
 fn exec_passes_words_and_status(world: &World) {
@@ -173,12 +261,8 @@ fn copy_brings_files_in_and_out(world: &World) {
 fn the_store_answers_curl(world: &World) {
     let url = "http://127.0.0.1:26080/v1/objects/curl/take1";
     let curl = |words: &[&str]| {
-        let output = std::process::Command::new("curl")
-            .args(["-sS", "--fail"])
-            .args(words)
-            .arg(url)
-            .output()
-            .unwrap();
+        let output =
+            Command::new("curl").args(["-sS", "--fail"]).args(words).arg(url).output().unwrap();
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
         output.stdout
     };
@@ -200,7 +284,7 @@ fn a_port_of_the_range_answers(world: &World) {
         .unwrap();
     let mut answer = Vec::new();
     for _ in 0..60 {
-        let output = std::process::Command::new("curl")
+        let output = Command::new("curl")
             .args(["-sS", "--fail", "-m", "10", "http://127.0.0.1:27017/hello"])
             .output()
             .unwrap();
@@ -264,20 +348,21 @@ fn stop_keeps_the_disk(world: &World) {
 }
 
 fn restart_brings_a_changed_file_into_force(world: &World) {
-    let file = machine_file("studio", &PORTS) + "[audio]\nquantum = 64\n";
-    world.write("archibald.toml", &file);
-    let said = world.run_with_image(&["restart", "--no-check"]);
+    world.write("archibald.toml", &(placed_file() + "[audio]\nquantum = 64\n"));
+    let restart = world.command_with_image(&["restart", "--no-check"]);
+    let said = said(under(&WITHOUT_PRIORITIES, &restart).output().unwrap());
     assert_eq!(said.status, 0, "{}", said.err);
+    if own_cpu().is_some() {
+        assert!(said.err.contains("vcpu 1 is not placed: SCHED_FIFO 1 not had"), "{}", said.err);
+    }
     assert_eq!(world.run(&["exec", "--", "cat", "kept"]).out, "mine\n");
     let said = world.run(&["exec", "--", "pw-jack", "jack_bufsize"]);
     assert!(said.out.contains("64"), "{}{}", said.out, said.err);
 }
 
 fn a_killed_qemu_is_told(world: &World) {
-    let status = world.run(&["status", "--json"]).out;
-    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-    let pid = status["status"]["pid"].as_u64().unwrap().to_string();
-    assert!(std::process::Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    let pid = pid(world).to_string();
+    assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
     assert!(world.is_quiet());
     let said = world.run(&["status"]);
     assert!(said.status == 1 && said.out.contains("signal 9"), "{}", said.out);

@@ -289,7 +289,7 @@ impl Reading<'_> {
         }
         let host_cpus = self.reader.text("host-cpus", table.host_cpus.as_ref(), CpuSet::default());
         if let Some(value) = &table.host_cpus {
-            self.host_cpus(value.span(), &host_cpus, vcpus);
+            self.host_cpus(value.span(), &host_cpus, vcpus, &isolated);
         }
         let audio_priority =
             self.reader.number("audio-priority", table.audio_priority.as_ref(), 1..=97, 88u8);
@@ -313,7 +313,7 @@ impl Reading<'_> {
         })
     }
 
-    fn host_cpus(&mut self, span: Range<usize>, dedicated: &CpuSet, vcpus: u32) {
+    fn host_cpus(&mut self, span: Range<usize>, dedicated: &CpuSet, vcpus: u32, isolated: &CpuSet) {
         if dedicated.is_empty() {
             return;
         }
@@ -336,16 +336,23 @@ impl Reading<'_> {
                     span,
                     "no CPU would be left for the host",
                     format!("at least one CPU of {online} left out"),
-                    "Leave CPU 0 to the host.",
+                    "Leave CPU 0 to the host; one CPU for each isolated vCPU is enough.",
                 );
             }
         }
-        if dedicated.len() != vcpus as usize {
+        if ![vcpus as usize, isolated.len()].contains(&dedicated.len()) {
+            let (fewer, remedy) = match isolated.len() {
+                0 => (String::new(), format!("List {vcpus}.")),
+                count => (
+                    format!(", or {count}: one for each isolated vCPU"),
+                    format!("List {vcpus}, or {count} when the host has no more to give."),
+                ),
+            };
             self.reader.problem(
                 span,
                 format!("{} host CPUs for {vcpus} vCPUs", dedicated.len()),
-                "as many host CPUs as machine.vcpus: each vCPU has one to itself",
-                format!("List {vcpus} host CPUs, or set machine.vcpus = {}.", dedicated.len()),
+                format!("{vcpus} host CPUs, one for each vCPU{fewer}"),
+                remedy,
             );
         }
     }

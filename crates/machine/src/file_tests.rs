@@ -41,6 +41,20 @@ fn isolation_follows_the_number_of_vcpus() {
 }
 
 #[test]
+fn host_cpus_are_for_every_vcpu_or_for_the_isolated_ones() {
+    let own = |text: &str| {
+        let machine = parse(text).unwrap();
+        machine.cpus().iter().map(|vcpu| machine.own_host_cpu(vcpu)).collect::<Vec<_>>()
+    };
+    assert_eq!(own("[realtime]\nhost-cpus = \"1,3\"\n"), [Some(1), Some(3)]);
+    assert_eq!(own("[realtime]\nhost-cpus = \"3\"\n"), [None, Some(3)]);
+    let isolated = "[machine]\nvcpus = 4\n[realtime]\nisolated = \"1,3\"\nhost-cpus = \"2-3\"\n";
+    assert_eq!(own(isolated), [None, Some(2), None, Some(3)]);
+    assert_eq!(own(""), [None, None]);
+    assert_eq!(own("[machine]\nvcpus = 1\n[realtime]\nhost-cpus = \"1\"\n"), [Some(1)]);
+}
+
+#[test]
 fn every_problem_is_told_at_once_and_in_order() {
     let error =
         parse("name = \"Big Box\"\n[audio]\nquantum = 48\n[machine]\nvcpus = 0\n").unwrap_err();
@@ -67,6 +81,7 @@ wrong! {
     port_twice: "[network]\nforward = [\"2222:22\", \"8000-9000:8000-9000\", \"8080:80\"]\n";
     host_lacks_cpu: "[realtime]\nhost-cpus = \"6-7\"\n";
     nothing_left_for_the_host: "[machine]\nvcpus = 4\n[realtime]\nhost-cpus = \"0-3\"\n";
+    host_cpus_for_neither_all_nor_the_isolated: "[machine]\nvcpus = 4\n[realtime]\nisolated = \"3\"\nhost-cpus = \"2-3\"\n";
     arm64: "[machine]\narch = \"aarch64\"\n";
     memory_without_unit: "[machine]\nmemory = \"4096\"\n";
     published_password_on_the_network: "[network]\nbind = \"0.0.0.0\"\n";

@@ -74,7 +74,8 @@ pub enum Os {
 /// Who runs where and at which priority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Realtime {
-    /// Host CPUs that the vCPU threads have for themselves; empty: shared.
+    /// Host CPUs that the machine has for itself: one for each vCPU, or one for each isolated vCPU
+    /// ([`Machine::own_host_cpu`]); empty: all are shared.
     pub host_cpus: CpuSet,
     /// Guest CPUs kept for audio.
     pub isolated: CpuSet,
@@ -276,6 +277,20 @@ impl Machine {
     #[must_use]
     pub fn housekeeping(&self) -> CpuSet {
         self.cpus().without(&self.realtime.isolated)
+    }
+
+    /// The host CPU that this vCPU has for itself. Absent where it has none: the vCPUs of the guest's
+    /// housekeeping run on the host's other CPUs when only the isolated ones were given their own.
+    #[must_use]
+    pub fn own_host_cpu(&self, vcpu: u32) -> Option<u32> {
+        let own = &self.realtime.host_cpus;
+        let owners = if own.len() == self.vcpus as usize {
+            self.cpus()
+        } else {
+            self.realtime.isolated.clone()
+        };
+        let place = owners.iter().position(|owner| owner == vcpu)?;
+        own.iter().nth(place)
     }
 
     /// The user who owns the audio session.

@@ -10,6 +10,7 @@ pub mod credentials;
 pub mod instance;
 pub mod keeper;
 pub mod launch;
+pub mod libvirt;
 pub mod network;
 pub mod placement;
 pub mod ports;

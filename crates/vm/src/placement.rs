@@ -133,25 +133,31 @@ pub fn vcpu_threads(qmp: &mut Qmp) -> Result<Vec<i32>, QmpError> {
     Ok(threads.into_iter().map(|(_, tid)| tid).collect())
 }
 
-/// The plan: each vCPU alone on its host CPU with a real-time priority, QEMU's other threads on the
-/// rest. Empty when the machine has no CPUs of its own.
+/// Where vCPU `vcpu` of `machine` belongs, `rest` being the host CPUs that are nobody's own, and its
+/// SCHED_FIFO priority.
+///
+/// An isolated vCPU runs alone on its host CPU at a real-time priority. A vCPU of the guest's
+/// housekeeping has no such priority, because one that never yields would starve its host CPU; where
+/// it has no host CPU of its own it shares those of QEMU's other threads, as OpenStack Nova's
+/// `hw:cpu_realtime_mask` has it.
+#[must_use]
+pub fn place_of(machine: &Machine, vcpu: u32, rest: &CpuSet) -> (CpuSet, Option<i32>) {
+    let own = machine.own_host_cpu(vcpu).map(|cpu| std::iter::once(cpu).collect());
+    let fifo = machine.realtime.isolated.contains(vcpu).then_some(VCPU_PRIORITY);
+    (own.unwrap_or_else(|| rest.clone()), fifo)
+}
+
+/// The plan: every vCPU in [its place](place_of), QEMU's other threads on the host CPUs that are
+/// nobody's own. Empty when the machine has no CPUs of its own.
 #[must_use]
 pub fn plan(machine: &Machine, online: &CpuSet, vcpus: &[i32], emulator: &[i32]) -> Vec<Wanted> {
-    let dedicated = &machine.realtime.host_cpus;
-    if dedicated.is_empty() {
+    if machine.realtime.host_cpus.is_empty() {
         return Vec::new();
     }
-    let rest = online.without(dedicated);
-    let vcpus = vcpus.iter().zip(dedicated.iter()).enumerate().map(|(index, (tid, cpu))| Wanted {
-        thread: format!("vcpu {index}"),
-        tid: *tid,
-        cpus: std::iter::once(cpu).collect(),
-        // A vCPU of the guest's housekeeping that never yields would starve its host CPU.
-        fifo: machine
-            .realtime
-            .isolated
-            .contains(u32::try_from(index).unwrap_or(u32::MAX))
-            .then_some(VCPU_PRIORITY),
+    let rest = online.without(&machine.realtime.host_cpus);
+    let vcpus = (0..machine.vcpus).zip(vcpus).map(|(vcpu, tid)| {
+        let (cpus, fifo) = place_of(machine, vcpu, &rest);
+        Wanted { thread: format!("vcpu {vcpu}"), tid: *tid, cpus, fifo }
     });
     let emulator = emulator.iter().map(|tid| Wanted {
         thread: "emulator".to_owned(),
@@ -252,6 +258,17 @@ mod tests {
             .map(|w| format!("{} {} {} {:?}", w.thread, w.tid, w.cpus, w.fifo))
             .collect();
         assert_eq!(shown, ["emulator 10 0-1 None", "vcpu 0 11 2 None", "vcpu 1 12 3 Some(1)"]);
+    }
+
+    #[test]
+    fn the_housekeeping_shares_where_only_the_isolated_have_cpus() {
+        let toml = "[machine]\nvcpus = 3\n[realtime]\nisolated = \"2\"\nhost-cpus = \"1\"\n";
+        let machine = Machine::parse("", toml, &HostLimits::default()).unwrap();
+        let plan = plan(&machine, &"0-1".parse().unwrap(), &[11, 12, 13], &[10]);
+        let shown: Vec<String> =
+            plan.iter().map(|w| format!("{} {} {:?}", w.thread, w.cpus, w.fifo)).collect();
+        let wanted = ["emulator 0 None", "vcpu 0 0 None", "vcpu 1 0 None", "vcpu 2 1 Some(1)"];
+        assert_eq!(shown, wanted);
     }
 
     #[test]

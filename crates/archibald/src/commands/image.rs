@@ -105,6 +105,7 @@ pub(super) fn in_use() -> Result<BTreeSet<String>, Failure> {
     for instance in places::directories().instances()? {
         images.extend(instance.record()?.map(|record| record.image));
     }
+    images.extend(super::export::images_in_use());
     Ok(images)
 }
 

@@ -156,6 +156,11 @@ fn draw(threads: &[Standing]) {
         &["", "THREAD", "NAME", "ID", "ASKED FOR", "FOUND"],
         rows.collect(),
     ));
+    if threads.iter().any(|thread| !thread.in_force) {
+        terminal::say(
+            "What is not in force was refused at the start or taken away since. A priority needs root or an rtprio limit (limits.d); `archibald restart` then asks again.",
+        );
+    }
 }
 
 /// A status in words.

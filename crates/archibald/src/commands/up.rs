@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use archibald_image::{Cancel, OpenError};
+use archibald_image::{Cancel, Image, OpenError};
 use archibald_machine::units::{Bytes, Forward, Transport};
 use archibald_machine::{Machine, StoreDoor};
 use archibald_vm::accel::{self, Choice};
@@ -52,11 +52,31 @@ pub(crate) struct Up {
     json: bool,
 }
 
+/// The words of `--accel`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Accel {
+pub(super) enum Accel {
     Auto,
     Kvm,
     Tcg,
+}
+
+impl Accel {
+    /// What it comes to on this host.
+    pub(super) fn choose(self, qemu: &Qemu, boot: &BootFiles, steps: &Steps) -> Choice {
+        let choice = match self {
+            Self::Kvm => {
+                Choice { accelerator: Accelerator::Kvm, because: "--accel kvm".to_owned() }
+            }
+            Self::Tcg => {
+                Choice { accelerator: Accelerator::Tcg, because: "--accel tcg".to_owned() }
+            }
+            Self::Auto => {
+                accel::choose(Path::new("/"), || accel::trial(qemu, boot, Duration::from_secs(20)))
+            }
+        };
+        steps.note(&format!("runs under {}: {}", choice.accelerator.word(), choice.because));
+        choice
+    }
 }
 
 impl Up {
@@ -100,7 +120,7 @@ impl Up {
         }
         borrowed::possible(machine)?;
         let (image, boot) = self.image(file, instance, &steps, &cancel)?;
-        let choice = self.accelerator(&qemu, &boot, &steps);
+        let choice = self.accel.choose(&qemu, &boot, &steps);
         let fresh = !instance.files().disk.exists();
         let started = self
             .prepare(file, instance, &image, &boot, &choice, &qemu, &steps)
@@ -147,33 +167,11 @@ impl Up {
             };
         }
         let image = build::image(file, self.how.locked, false, steps, cancel)?;
-        let missing = || Failure::new(Exit::Environment, "the image has no kernel or no initrd");
-        let boot = BootFiles {
-            disk: image.disk(),
-            kernel: image.vmlinux().or_else(|| image.vmlinuz()).ok_or_else(missing)?,
-            initrd: image.initrd().ok_or_else(missing)?,
-            arguments: image.kernel_arguments().to_vec(),
-        };
+        let boot = boot_files(&image)?;
         if self.recreate {
             let _ = fs::remove_file(instance.files().disk);
         }
         Ok((image.id().to_owned(), boot))
-    }
-
-    fn accelerator(&self, qemu: &Qemu, boot: &BootFiles, steps: &Steps) -> Choice {
-        let choice = match self.accel {
-            Accel::Kvm => {
-                Choice { accelerator: Accelerator::Kvm, because: "--accel kvm".to_owned() }
-            }
-            Accel::Tcg => {
-                Choice { accelerator: Accelerator::Tcg, because: "--accel tcg".to_owned() }
-            }
-            Accel::Auto => {
-                accel::choose(Path::new("/"), || accel::trial(qemu, boot, Duration::from_secs(20)))
-            }
-        };
-        steps.note(&format!("runs under {}: {}", choice.accelerator.word(), choice.because));
-        choice
     }
 
     /// Puts the instance's disk, keys, network, devices and credentials in place.
@@ -250,6 +248,17 @@ impl Up {
     }
 }
 
+/// The files of an image that QEMU boots.
+pub(super) fn boot_files(image: &Image) -> Result<BootFiles, Failure> {
+    let missing = || Failure::new(Exit::Environment, "the image has no kernel or no initrd");
+    Ok(BootFiles {
+        disk: image.disk(),
+        kernel: image.vmlinux().or_else(|| image.vmlinuz()).ok_or_else(missing)?,
+        initrd: image.initrd().ok_or_else(missing)?,
+        arguments: image.kernel_arguments().to_vec(),
+    })
+}
+
 /// The keeper's command line up to QEMU's.
 fn keeper(machine: &Machine) -> Result<Vec<OsString>, Failure> {
     let mut words: Vec<OsString> = vec![places::this_program()?.into(), "keep".into()];
@@ -294,7 +303,8 @@ fn boot_up(launch: &Launch<'_>, steps: &Steps, cancel: &AtomicBool) -> Result<()
     })
 }
 
-fn create_disk(backing: &Path, disk: &Path, size: Bytes) -> Result<(), Failure> {
+/// Makes a copy-on-write disk over an image's, whole or not at all.
+pub(super) fn create_disk(backing: &Path, disk: &Path, size: Bytes) -> Result<(), Failure> {
     let partial = disk.with_extension("partial");
     let output = Command::new("qemu-img")
         .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])

@@ -119,6 +119,20 @@ impl Drop for World {
     }
 }
 
+/// The same command, started by another one that takes it as its last words.
+pub(crate) fn under(words: &[&str], command: &Command) -> Command {
+    let mut outer = Command::new(words[0]);
+    outer.args(&words[1..]).arg(command.get_program()).args(command.get_args());
+    outer.current_dir(command.get_current_dir().unwrap()).stdin(Stdio::null());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => outer.env(key, value),
+            None => outer.env_remove(key),
+        };
+    }
+    outer
+}
+
 pub(crate) fn said(output: Output) -> Said {
     Said {
         status: output.status.code().unwrap_or(-1),

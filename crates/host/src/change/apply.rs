@@ -22,8 +22,8 @@ pub struct Applied {
     pub refused: Vec<String>,
 }
 
-/// Held while a host is changed. It is given up by name: a process that another thread is just starting
-/// has a copy of the descriptor until its exec, and would keep the lock for that long.
+/// Held while a host is changed. It is given up by name: a process that another thread started
+/// meanwhile has a copy of the descriptor, and would keep the lock for as long as it runs.
 pub(super) struct Lock(OwnedFd);
 
 impl Drop for Lock {
@@ -34,10 +34,14 @@ impl Drop for Lock {
 
 /// Only one at a time changes a host. The lock is on the root directory itself, so that nothing of it
 /// is left behind.
+///
+/// The commands that bring changes into force have a copy of the descriptor (no `O_CLOEXEC`), and the
+/// lock is free when the last copy is closed: an update-grub that outlives a killed apply is not met by
+/// a second one, and does not write its menu over that of the revert after it.
 pub(super) fn lock(root: &Root) -> Result<Lock, ChangeError> {
     let at = root.directory();
     let failed = |error: rustix::io::Errno| ChangeError::file("lock", at)(error.into());
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let fd = rustix::fs::open(at, flags, Mode::empty()).map_err(failed)?;
     match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Lock(fd)),

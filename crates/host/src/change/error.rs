@@ -8,7 +8,9 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum ChangeError {
     /// Another apply or revert is at work.
-    #[error("another `archibald host` is at work on this host: wait for it to end")]
+    #[error(
+        "another `archibald host` is at work on this host, or a command that a killed one started: wait for it to end"
+    )]
     Busy,
     /// A file is neither as it was found nor as it was made.
     #[error(
