@@ -105,6 +105,7 @@ pub(crate) mod noted {
     use std::fs::File;
     use std::io;
     use std::path::{Path, PathBuf};
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, Mutex};
 
     use redb::StorageBackend;
@@ -124,19 +125,23 @@ pub(crate) mod noted {
     }
 
     #[derive(Debug, Default)]
-    pub(crate) struct Log(Mutex<Vec<Event>>);
+    pub(crate) struct Log {
+        events: Mutex<Vec<Event>>,
+        /// The next sync of the index is reported as failed, although it is done.
+        pub(crate) fails: AtomicBool,
+    }
 
     impl Log {
         pub(crate) fn note(&self, event: Event) {
-            self.0.lock().unwrap().push(event);
+            self.events.lock().unwrap().push(event);
         }
 
         pub(crate) fn len(&self) -> usize {
-            self.0.lock().unwrap().len()
+            self.events.lock().unwrap().len()
         }
 
         pub(crate) fn take(&self) -> Vec<Event> {
-            std::mem::take(&mut self.0.lock().unwrap())
+            std::mem::take(&mut self.events.lock().unwrap())
         }
     }
 
@@ -173,6 +178,9 @@ pub(crate) mod noted {
         fn sync_data(&self, eventual: bool) -> Result<(), io::Error> {
             self.file.sync_data(eventual)?;
             self.log.note(Event::Sync(self.path.clone()));
+            if self.log.fails.swap(false, Ordering::Relaxed) {
+                return Err(io::Error::other("made up by a test"));
+            }
             Ok(())
         }
 
