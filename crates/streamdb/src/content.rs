@@ -5,12 +5,14 @@
 //! Which value a file belongs to is the index's to know.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, IoSliceMut};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use rustix::io::{ReadWriteFlags, preadv2};
 
 use crate::disk::Disk;
 
@@ -333,12 +335,24 @@ pub(crate) struct Verified {
     sums: Vec<u8>,
     at: u64,
     end: u64,
+    /// What was handed out last: its memory serves again once nobody else has it. Fresh memory has
+    /// to be cleared, and is in no cache of the processor's.
+    last: Bytes,
+}
+
+/// What a reader has to give that must not wait for the disk.
+#[derive(Debug)]
+pub(crate) enum InMemory {
+    Piece(Bytes),
+    End,
+    /// The next bytes have to come from the disk.
+    No,
 }
 
 impl Verified {
     /// A reader of a file of `size` bytes; `sums` are those of its chunks from number `first` on.
     pub(crate) const fn new(file: Arc<File>, size: u64, first: u64, sums: Vec<u8>) -> Self {
-        Self { file, size, first, sums, at: 0, end: size }
+        Self { file, size, first, sums, at: 0, end: size, last: Bytes::new() }
     }
 
     /// Narrows what is left to read; bounds past the end mean the end.
@@ -353,22 +367,59 @@ impl Verified {
 
     /// The next verified bytes, of up to `chunks` chunks; `None` at the end.
     pub(crate) fn next(&mut self, chunks: usize) -> Result<Option<Bytes>, Refused> {
-        if self.at >= self.end {
-            return Ok(None);
-        }
-        let chunk = CHUNK as u64;
-        let first = self.at / chunk;
-        let start = first * chunk;
-        let wanted = self.end.div_ceil(chunk).min(first + chunks.max(1) as u64);
-        let stop = (wanted * chunk).min(self.size);
-        let mut piece = vec![0; (stop - start) as usize];
-        self.file.read_exact_at(&mut piece, start).map_err(|error| match error.kind() {
+        let Some(part) = self.part(chunks) else { return Ok(None) };
+        let mut piece = self.memory(&part);
+        self.file.read_exact_at(&mut piece, part.start).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => {
-                Refused::Damaged(format!("its content file ends before byte {stop}"))
+                Refused::Damaged(format!("its content file ends before byte {}", part.end))
             }
             _ => Refused::Io(error),
         })?;
-        for (at, bytes) in (first..).zip(piece.chunks(CHUNK)) {
+        self.verified(piece, &part).map(Some)
+    }
+
+    /// As [`Self::next`], if the system has the bytes in memory.
+    pub(crate) fn next_in_memory(&mut self, chunks: usize) -> Result<InMemory, Refused> {
+        let Some(part) = self.part(chunks) else { return Ok(InMemory::End) };
+        let mut piece = self.memory(&part);
+        let read = {
+            let into = &mut [IoSliceMut::new(&mut piece)];
+            preadv2(&self.file, into, part.start, ReadWriteFlags::NOWAIT)
+        };
+        match read {
+            Ok(count) if count == piece.len() => self.verified(piece, &part).map(InMemory::Piece),
+            // Not all of it, or a file system that cannot tell. What fails in earnest fails again
+            // when it is read in earnest.
+            Ok(_) | Err(_) => {
+                self.last = piece.freeze();
+                Ok(InMemory::No)
+            }
+        }
+    }
+
+    /// The whole chunks that the next bytes are in.
+    fn part(&self, chunks: usize) -> Option<Range<u64>> {
+        let chunk = CHUNK as u64;
+        let first = self.at / chunk;
+        let stop = self.end.div_ceil(chunk).min(first + chunks.max(1) as u64);
+        (self.at < self.end).then(|| first * chunk..(stop * chunk).min(self.size))
+    }
+
+    fn memory(&mut self, part: &Range<u64>) -> BytesMut {
+        let length = (part.end - part.start) as usize;
+        match std::mem::take(&mut self.last).try_into_mut() {
+            Ok(mut used) if used.capacity() >= length => {
+                used.resize(length, 0);
+                used
+            }
+            _ => BytesMut::zeroed(length),
+        }
+    }
+
+    /// Checks what was read of a part, and cuts out what is wanted of it.
+    fn verified(&mut self, piece: BytesMut, part: &Range<u64>) -> Result<Bytes, Refused> {
+        let chunk = CHUNK as u64;
+        for (at, bytes) in (part.start / chunk..).zip(piece.chunks(CHUNK)) {
             let at_sum = at.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
             let sum = at_sum.and_then(|at| self.sums.chunks_exact(4).nth(at));
             if sum != Some(&crc32fast::hash(bytes).to_le_bytes()) {
@@ -379,10 +430,11 @@ impl Verified {
                 )));
             }
         }
-        let from = (self.at - start) as usize;
-        let to = (self.end.min(stop) - start) as usize;
-        self.at = self.end.min(stop);
-        Ok(Some(Bytes::from(piece).slice(from..to)))
+        let from = (self.at - part.start) as usize;
+        let to = (self.end.min(part.end) - part.start) as usize;
+        self.at = self.end.min(part.end);
+        self.last = piece.freeze();
+        Ok(self.last.slice(from..to))
     }
 }
 

@@ -79,15 +79,9 @@ pub(super) async fn get(
             .with(header::CONTENT_RANGE, text(format!("bytes */{size}"))));
         }
     };
-    let mut reader = object.into_range(range.clone());
+    let reader = object.into_range(range.clone());
     // Damage at the start is told with a status; later only by breaking off.
-    let (first, reader) = if reader.is_in_memory() {
-        (reader.next_piece()?, reader)
-    } else {
-        blocking(move || reader.next_piece().map(|first| (first, reader)))
-            .await
-            .inspect_err(|refusal| door.tell(refusal))?
-    };
+    let (first, reader) = piece(reader).await.inspect_err(|refusal| door.tell(refusal))?;
     let mut response = facts(&meta).into_response();
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -199,30 +193,35 @@ fn text(value: String) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"))
 }
 
+/// The next bytes. Those that are in memory are read here and now: a hop to a thread that may wait for
+/// the disk, and back, costs about as much as they do.
+async fn piece(mut reader: ObjectReader) -> Result<(Option<Bytes>, ObjectReader), Refusal> {
+    if let Some(piece) = reader.next_in_memory()? {
+        return Ok((piece, reader));
+    }
+    blocking(move || reader.next_piece().map(|piece| (piece, reader))).await
+}
+
 fn body(door: Door, first: Option<Bytes>, reader: ObjectReader) -> Body {
     match first {
         None => Body::empty(),
         Some(first) if reader.left() == 0 => Body::from(first),
-        Some(first) => Body::from_stream(stream::try_unfold(
-            (Some(first), reader),
-            move |(first, mut reader)| {
+        Some(first) => {
+            Body::from_stream(stream::try_unfold((Some(first), reader), move |(first, reader)| {
                 let door = door.clone();
                 async move {
                     if let Some(first) = first {
                         return Ok::<_, io::Error>(Some((first, (None, reader))));
                     }
-                    let (piece, reader) =
-                        blocking(move || reader.next_piece().map(|piece| (piece, reader)))
-                            .await
-                            .map_err(|refusal| {
-                                door.tell(&refusal);
-                                // Ends the connection short of the length that was announced,
-                                // so that nobody takes the bytes for the whole.
-                                io::Error::other(refusal.error().to_owned())
-                            })?;
+                    let (piece, reader) = piece(reader).await.map_err(|refusal| {
+                        door.tell(&refusal);
+                        // Ends the connection short of the length that was announced, so that
+                        // nobody takes the bytes for the whole.
+                        io::Error::other(refusal.error().to_owned())
+                    })?;
                     Ok(piece.map(|piece| (piece, (None, reader))))
                 }
-            },
-        )),
+            }))
+        }
     }
 }
