@@ -5,19 +5,22 @@
 //! Which value a file belongs to is the index's to know.
 
 use std::fs::{self, File};
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use rustix::io::{ReadWriteFlags, preadv2};
 
 use crate::disk::Disk;
 
 /// Bytes that one sum covers. A range is served after reading at most this much more at either end.
 pub(crate) const CHUNK: usize = 64 * 1024;
+
+/// Bytes of a new file after which the disk is set to work. In fewer it would write smaller pieces than
+/// it can, more of them than it has to.
+const SENT: u64 = 8 << 20;
 
 /// The name of a content file: 16 random bytes, so that no name is ever used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -134,7 +137,7 @@ impl ContentDir {
         let path = self.staging.join(id.name());
         let file = self.disk.create_new(&path)?;
         let disk = self.disk.clone();
-        Ok(Staged { id, path: Some(path), file, size: 0, sums: Sums::default(), disk })
+        Ok(Staged { id, path: Some(path), file, size: 0, sent: 0, sums: Sums::default(), disk })
     }
 
     /// Gives a staged file its lasting name. After this returns, the file outlives a power cut.
@@ -248,6 +251,8 @@ pub(crate) struct Staged {
     path: Option<PathBuf>,
     file: File,
     size: u64,
+    /// As far as this the bytes are on their way to the disk.
+    sent: u64,
     sums: Sums,
     disk: Disk,
 }
@@ -258,6 +263,11 @@ impl Staged {
         self.disk.write_at(&self.file, path, self.size, bytes)?;
         self.size += bytes.len() as u64;
         self.sums.add(bytes);
+        let waiting = self.size - self.sent;
+        if waiting >= SENT {
+            self.disk.begin_sync(&self.file, self.sent, waiting);
+            self.sent = self.size;
+        }
         Ok(())
     }
 }
@@ -341,6 +351,7 @@ pub(crate) struct Verified {
 }
 
 /// What a reader has to give that must not wait for the disk.
+#[cfg(feature = "server")]
 #[derive(Debug)]
 pub(crate) enum InMemory {
     Piece(Bytes),
@@ -379,14 +390,13 @@ impl Verified {
     }
 
     /// As [`Self::next`], if the system has the bytes in memory.
+    #[cfg(feature = "server")]
     pub(crate) fn next_in_memory(&mut self, chunks: usize) -> Result<InMemory, Refused> {
         let Some(part) = self.part(chunks) else { return Ok(InMemory::End) };
         let mut piece = self.memory(&part);
-        let read = {
-            let into = &mut [IoSliceMut::new(&mut piece)];
-            preadv2(&self.file, into, part.start, ReadWriteFlags::NOWAIT)
-        };
-        match read {
+        let into = &mut [io::IoSliceMut::new(&mut piece)];
+        let now = rustix::io::ReadWriteFlags::NOWAIT;
+        match rustix::io::preadv2(&self.file, into, part.start, now) {
             Ok(count) if count == piece.len() => self.verified(piece, &part).map(InMemory::Piece),
             // Not all of it, or a file system that cannot tell. What fails in earnest fails again
             // when it is read in earnest.

@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -37,6 +38,17 @@ impl Disk {
         #[cfg(test)]
         self.note(|| noted::Event::Write(path.into(), at, bytes.into()));
         file.write_all_at(bytes, at)
+    }
+
+    /// Has the system begin to write out a part of a file that will be synced later, so that the disk
+    /// is at work while the rest comes. It promises nothing, and what fails is told by the sync.
+    pub(crate) fn begin_sync(&self, file: &File, from: u64, length: u64) {
+        let (Ok(from), Ok(length)) = (i64::try_from(from), i64::try_from(length)) else { return };
+        // SAFETY: the descriptor is open as long as `file` is borrowed, and no memory is handed over.
+        #[allow(unsafe_code, reason = "no safe crate offers sync_file_range(2)")]
+        let _ = unsafe {
+            libc::sync_file_range(file.as_raw_fd(), from, length, libc::SYNC_FILE_RANGE_WRITE)
+        };
     }
 
     pub(crate) fn set_len(&self, file: &File, path: &Path, length: u64) -> io::Result<()> {

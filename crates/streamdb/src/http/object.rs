@@ -54,12 +54,12 @@ pub(super) async fn get(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let key = key(&uri)?;
+    let wanted = conditions(&headers)?;
     match super::stream::asked(&uri)? {
         super::stream::Asked::Tail(from) => return super::stream::tail(door, key, from).await,
         super::stream::Asked::Events => return super::stream::events(door, key).await,
         _ => {}
     }
-    let wanted = conditions(&headers)?;
     let object = look_up(|| door.store.get(&key)).inspect_err(|refusal| door.tell(refusal))?;
     if let Some(early) = decide(&key, object.as_ref().map(crate::Object::meta), &wanted)? {
         return Ok(early);
@@ -159,7 +159,8 @@ fn range(headers: &HeaderMap, meta: &Meta) -> Asked {
 /// The headers that tell about a value.
 pub(super) fn facts(meta: &Meta) -> HeaderMap {
     let modified = UNIX_EPOCH + Duration::from_millis(meta.modified.min(MOST_MILLIS));
-    let mut headers = HeaderMap::new();
+    // Room for what the answer adds, so that the table is not made twice.
+    let mut headers = HeaderMap::with_capacity(16);
     headers.insert(header::ETAG, text(etag(&meta.checksum)));
     headers.insert(header::CONTENT_TYPE, text(meta.content_type.clone()));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));

@@ -9,7 +9,9 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::{Inner, Store};
-use crate::content::{ContentId, InMemory, Refused, Verified};
+#[cfg(feature = "server")]
+use crate::content::InMemory;
+use crate::content::{ContentId, Refused, Verified};
 use crate::index::{FILES, Fault, OBJECTS, SUMS, VALUES};
 use crate::record::{Place, Record};
 use crate::{Checksum, Key, Meta, ReadError};
