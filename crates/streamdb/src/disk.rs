@@ -117,7 +117,6 @@ pub(crate) mod noted {
     use std::fs::File;
     use std::io;
     use std::path::{Path, PathBuf};
-    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, Mutex};
 
     use redb::StorageBackend;
@@ -139,8 +138,8 @@ pub(crate) mod noted {
     #[derive(Debug, Default)]
     pub(crate) struct Log {
         events: Mutex<Vec<Event>>,
-        /// The next sync of the index is reported as failed, although it is done.
-        pub(crate) fails: AtomicBool,
+        /// How the next sync of the index is reported to have failed, although it is done.
+        pub(crate) fails: Mutex<Option<io::ErrorKind>>,
     }
 
     impl Log {
@@ -190,10 +189,8 @@ pub(crate) mod noted {
         fn sync_data(&self, eventual: bool) -> Result<(), io::Error> {
             self.file.sync_data(eventual)?;
             self.log.note(Event::Sync(self.path.clone()));
-            if self.log.fails.swap(false, Ordering::Relaxed) {
-                return Err(io::Error::other("made up by a test"));
-            }
-            Ok(())
+            let fails = self.log.fails.lock().unwrap().take();
+            fails.map_or(Ok(()), |kind| Err(io::Error::new(kind, "made up by a test")))
         }
 
         fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {

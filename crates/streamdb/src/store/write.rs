@@ -166,7 +166,19 @@ impl Store {
     /// # Errors
     /// [`WriteError`]; the value is then still there.
     pub fn delete(&self, key: &Key, conditions: &Conditions) -> Result<Option<Meta>, WriteError> {
-        self.inner.commit(true, |change| change.remove(key, conditions))
+        let mut found = None;
+        let gone = self.inner.commit(true, |change| {
+            let gone = change.remove(key, conditions)?;
+            if let Ok(Some(meta)) = &gone {
+                found = Some(meta.clone());
+            }
+            Ok(gone)
+        });
+        match gone {
+            // A full disk is tried again, and what failed in the commit itself may have been done.
+            Ok(None) | Err(WriteError::Condition { .. }) if found.is_some() => Ok(found),
+            gone => gone,
+        }
     }
 }
 

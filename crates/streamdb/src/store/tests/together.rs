@@ -1,7 +1,7 @@
 //! Values that are committed in one transaction are taken or refused as if each had come alone.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::disk::Disk;
@@ -70,13 +70,13 @@ fn what_may_be_stored_is_not_refused_by_itself() {
     let disk = Disk { log: Some(Arc::clone(&log)) };
     let store = Store::open_on(dir.path(), &Options::default(), disk).unwrap();
     store.put(&key("there"), b"before", &Put::default()).unwrap();
-    log.fails.store(true, Ordering::Relaxed);
+    *log.fails.lock().unwrap() = Some(ErrorKind::Other);
     let done = commit_together(vec![
         small(&store, "a", b"one", absent()),
         small(&store, "there", b"two", Conditions::default()),
         small(&store, "b", &bytes(5000, 3), absent()),
     ]);
-    assert!(!log.fails.load(Ordering::Relaxed), "nothing was synced");
+    assert!(log.fails.lock().unwrap().is_none(), "nothing was synced");
     for one in &done {
         assert!(matches!(one, Err(WriteError::Io { .. })), "{one:?}");
     }
@@ -91,4 +91,25 @@ fn what_may_be_stored_is_not_refused_by_itself() {
     let store = open(&dir);
     assert_eq!(held(&store), now);
     assert_eq!(value(&store, "after").unwrap(), b"well");
+}
+
+/// A deletion is tried again when the disk is full. The first attempt had reached the disk all the same,
+/// and who asked for it was told that there had been nothing to delete, or nothing that he meant.
+#[test]
+fn what_is_deleted_at_the_second_attempt_was_there() {
+    let dir = TempDir::new().unwrap();
+    drop(open(&dir));
+    let log = Arc::new(Log::default());
+    let disk = Disk { log: Some(Arc::clone(&log)) };
+    let store = Store::open_on(dir.path(), &Options::default(), disk).unwrap();
+    for conditions in
+        [Conditions::default(), Conditions { matches: Some(Tags::Any), differs: None }]
+    {
+        let stored = store.put(&key("a"), b"one", &Put::default()).unwrap();
+        *log.fails.lock().unwrap() = Some(ErrorKind::StorageFull);
+        let gone = store.delete(&key("a"), &conditions).unwrap();
+        assert!(log.fails.lock().unwrap().is_none(), "nothing was synced");
+        assert_eq!(gone, Some(stored.meta));
+        assert_eq!(store.stat(&key("a")).unwrap(), None);
+    }
 }
