@@ -302,6 +302,8 @@ fn a_recording_plays_while_it_grows() {
         append(&endless_tone(2));
         browser.until(&format!("{position} > {seconds}"));
     }
+    // The button said `play` all the while, since only the waveform's drawing looked after it.
+    browser.until("document.getElementById('toggle').ariaLabel === 'Pause'");
     browser.screenshot("live-sound.png");
     let sealed = agent().post(format!("{}?seal", server.object("takes/live.wav"))).send_empty();
     assert_eq!(sealed.unwrap().status(), 200);
