@@ -505,6 +505,47 @@ mod tests {
         assert!(matches!(reader.next(1), Err(Refused::Damaged(_))));
     }
 
+    /// Memory is used again for the next piece, but never while somebody has the one before.
+    #[test]
+    fn a_piece_that_is_held_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..CHUNK * 5).map(|i| (i / CHUNK) as u8 + 1).collect();
+        let (content, id, sums) = stored(dir.path(), &bytes);
+        let mut reader = content.read(id, bytes.len() as u64, sums).unwrap();
+        let first = reader.next(1).unwrap().unwrap();
+        let second = reader.next(1).unwrap().unwrap();
+        let kept = second.slice(7..9);
+        drop(second);
+        let third = reader.next(1).unwrap().unwrap();
+        assert_eq!(first, bytes[..CHUNK]);
+        assert_eq!(kept, [2, 2][..]);
+        assert_eq!(third, bytes[2 * CHUNK..3 * CHUNK]);
+        drop(third);
+        assert_eq!(all(reader).unwrap(), bytes[3 * CHUNK..]);
+    }
+
+    #[cfg(feature = "server")]
+    #[test]
+    fn what_is_in_memory_is_verified_as_well() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = vec![7; CHUNK * 2];
+        let (content, id, sums) = stored(dir.path(), &bytes);
+        let file = File::options().write(true).open(content.path(id)).unwrap();
+        file.write_all_at(&[8], CHUNK as u64 + 3).unwrap();
+        let mut reader = content.read(id, bytes.len() as u64, sums).unwrap();
+        // Just written, so it is in memory, unless the file system cannot tell or memory was short.
+        match reader.next_in_memory(1).unwrap() {
+            InMemory::Piece(piece) => assert_eq!(piece, bytes[..CHUNK]),
+            InMemory::No => assert_eq!(reader.next(1).unwrap().unwrap(), bytes[..CHUNK]),
+            InMemory::End => panic!("two chunks are left"),
+        }
+        match reader.next_in_memory(1) {
+            Err(Refused::Damaged(_)) => {}
+            Ok(InMemory::No) => assert!(matches!(reader.next(1), Err(Refused::Damaged(_)))),
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn the_sweep_takes_only_what_is_ours_and_not_named() {
         let dir = tempfile::tempdir().unwrap();
