@@ -73,10 +73,16 @@ pub fn rate<E>(times: usize, mut work: impl FnMut(usize) -> Result<(), E>) -> Re
 /// Bytes of memory that this process has of its own.
 #[must_use]
 pub fn anonymous() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kib.unwrap_or_default() * 1024
+    memory("self", "RssAnon:").unwrap_or_default()
+}
+
+/// Bytes of memory of a process, by a line of its status: `VmRSS:` is all that is resident.
+#[must_use]
+pub fn memory(process: &str, line: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let told = status.lines().find_map(|told| told.strip_prefix(line))?;
+    let kib: u64 = told.trim().trim_end_matches(" kB").parse().ok()?;
+    Some(kib * 1024)
 }
 
 /// The middle one of some ratios.

@@ -6,16 +6,21 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::disk::Disk;
 
 /// Bytes that one sum covers. A range is served after reading at most this much more at either end.
 pub(crate) const CHUNK: usize = 64 * 1024;
+
+/// Bytes of a new file after which the disk is set to work. In fewer it would write smaller pieces than
+/// it can, more of them than it has to.
+const SENT: u64 = 8 << 20;
 
 /// The name of a content file: 16 random bytes, so that no name is ever used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -132,7 +137,7 @@ impl ContentDir {
         let path = self.staging.join(id.name());
         let file = self.disk.create_new(&path)?;
         let disk = self.disk.clone();
-        Ok(Staged { id, path: Some(path), file, size: 0, sums: Sums::default(), disk })
+        Ok(Staged { id, path: Some(path), file, size: 0, sent: 0, sums: Sums::default(), disk })
     }
 
     /// Gives a staged file its lasting name. After this returns, the file outlives a power cut.
@@ -246,6 +251,8 @@ pub(crate) struct Staged {
     path: Option<PathBuf>,
     file: File,
     size: u64,
+    /// As far as this the bytes are on their way to the disk.
+    sent: u64,
     sums: Sums,
     disk: Disk,
 }
@@ -256,6 +263,11 @@ impl Staged {
         self.disk.write_at(&self.file, path, self.size, bytes)?;
         self.size += bytes.len() as u64;
         self.sums.add(bytes);
+        let waiting = self.size - self.sent;
+        if waiting >= SENT {
+            self.disk.begin_sync(&self.file, self.sent, waiting);
+            self.sent = self.size;
+        }
         Ok(())
     }
 }
@@ -333,12 +345,25 @@ pub(crate) struct Verified {
     sums: Vec<u8>,
     at: u64,
     end: u64,
+    /// What was handed out last: its memory serves again once nobody else has it. Fresh memory has
+    /// to be cleared, and is in no cache of the processor's.
+    last: Bytes,
+}
+
+/// What a reader has to give that must not wait for the disk.
+#[cfg(feature = "server")]
+#[derive(Debug)]
+pub(crate) enum InMemory {
+    Piece(Bytes),
+    End,
+    /// The next bytes have to come from the disk.
+    No,
 }
 
 impl Verified {
     /// A reader of a file of `size` bytes; `sums` are those of its chunks from number `first` on.
     pub(crate) const fn new(file: Arc<File>, size: u64, first: u64, sums: Vec<u8>) -> Self {
-        Self { file, size, first, sums, at: 0, end: size }
+        Self { file, size, first, sums, at: 0, end: size, last: Bytes::new() }
     }
 
     /// Narrows what is left to read; bounds past the end mean the end.
@@ -353,22 +378,58 @@ impl Verified {
 
     /// The next verified bytes, of up to `chunks` chunks; `None` at the end.
     pub(crate) fn next(&mut self, chunks: usize) -> Result<Option<Bytes>, Refused> {
-        if self.at >= self.end {
-            return Ok(None);
-        }
-        let chunk = CHUNK as u64;
-        let first = self.at / chunk;
-        let start = first * chunk;
-        let wanted = self.end.div_ceil(chunk).min(first + chunks.max(1) as u64);
-        let stop = (wanted * chunk).min(self.size);
-        let mut piece = vec![0; (stop - start) as usize];
-        self.file.read_exact_at(&mut piece, start).map_err(|error| match error.kind() {
+        let Some(part) = self.part(chunks) else { return Ok(None) };
+        let mut piece = self.memory(&part);
+        self.file.read_exact_at(&mut piece, part.start).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => {
-                Refused::Damaged(format!("its content file ends before byte {stop}"))
+                Refused::Damaged(format!("its content file ends before byte {}", part.end))
             }
             _ => Refused::Io(error),
         })?;
-        for (at, bytes) in (first..).zip(piece.chunks(CHUNK)) {
+        self.verified(piece, &part).map(Some)
+    }
+
+    /// As [`Self::next`], if the system has the bytes in memory.
+    #[cfg(feature = "server")]
+    pub(crate) fn next_in_memory(&mut self, chunks: usize) -> Result<InMemory, Refused> {
+        let Some(part) = self.part(chunks) else { return Ok(InMemory::End) };
+        let mut piece = self.memory(&part);
+        let into = &mut [io::IoSliceMut::new(&mut piece)];
+        let now = rustix::io::ReadWriteFlags::NOWAIT;
+        match rustix::io::preadv2(&self.file, into, part.start, now) {
+            Ok(count) if count == piece.len() => self.verified(piece, &part).map(InMemory::Piece),
+            // Not all of it, or a file system that cannot tell. What fails in earnest fails again
+            // when it is read in earnest.
+            Ok(_) | Err(_) => {
+                self.last = piece.freeze();
+                Ok(InMemory::No)
+            }
+        }
+    }
+
+    /// The whole chunks that the next bytes are in.
+    fn part(&self, chunks: usize) -> Option<Range<u64>> {
+        let chunk = CHUNK as u64;
+        let first = self.at / chunk;
+        let stop = self.end.div_ceil(chunk).min(first + chunks.max(1) as u64);
+        (self.at < self.end).then(|| first * chunk..(stop * chunk).min(self.size))
+    }
+
+    fn memory(&mut self, part: &Range<u64>) -> BytesMut {
+        let length = (part.end - part.start) as usize;
+        match std::mem::take(&mut self.last).try_into_mut() {
+            Ok(mut used) if used.capacity() >= length => {
+                used.resize(length, 0);
+                used
+            }
+            _ => BytesMut::zeroed(length),
+        }
+    }
+
+    /// Checks what was read of a part, and cuts out what is wanted of it.
+    fn verified(&mut self, piece: BytesMut, part: &Range<u64>) -> Result<Bytes, Refused> {
+        let chunk = CHUNK as u64;
+        for (at, bytes) in (part.start / chunk..).zip(piece.chunks(CHUNK)) {
             let at_sum = at.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
             let sum = at_sum.and_then(|at| self.sums.chunks_exact(4).nth(at));
             if sum != Some(&crc32fast::hash(bytes).to_le_bytes()) {
@@ -379,10 +440,11 @@ impl Verified {
                 )));
             }
         }
-        let from = (self.at - start) as usize;
-        let to = (self.end.min(stop) - start) as usize;
-        self.at = self.end.min(stop);
-        Ok(Some(Bytes::from(piece).slice(from..to)))
+        let from = (self.at - part.start) as usize;
+        let to = (self.end.min(part.end) - part.start) as usize;
+        self.at = self.end.min(part.end);
+        self.last = piece.freeze();
+        Ok(self.last.slice(from..to))
     }
 }
 
@@ -441,6 +503,47 @@ mod tests {
         file.set_len(10).unwrap();
         let mut reader = content.read(id, bytes.len() as u64, sums).unwrap();
         assert!(matches!(reader.next(1), Err(Refused::Damaged(_))));
+    }
+
+    /// Memory is used again for the next piece, but never while somebody has the one before.
+    #[test]
+    fn a_piece_that_is_held_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..CHUNK * 5).map(|i| (i / CHUNK) as u8 + 1).collect();
+        let (content, id, sums) = stored(dir.path(), &bytes);
+        let mut reader = content.read(id, bytes.len() as u64, sums).unwrap();
+        let first = reader.next(1).unwrap().unwrap();
+        let second = reader.next(1).unwrap().unwrap();
+        let kept = second.slice(7..9);
+        drop(second);
+        let third = reader.next(1).unwrap().unwrap();
+        assert_eq!(first, bytes[..CHUNK]);
+        assert_eq!(kept, [2, 2][..]);
+        assert_eq!(third, bytes[2 * CHUNK..3 * CHUNK]);
+        drop(third);
+        assert_eq!(all(reader).unwrap(), bytes[3 * CHUNK..]);
+    }
+
+    #[cfg(feature = "server")]
+    #[test]
+    fn what_is_in_memory_is_verified_as_well() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = vec![7; CHUNK * 2];
+        let (content, id, sums) = stored(dir.path(), &bytes);
+        let file = File::options().write(true).open(content.path(id)).unwrap();
+        file.write_all_at(&[8], CHUNK as u64 + 3).unwrap();
+        let mut reader = content.read(id, bytes.len() as u64, sums).unwrap();
+        // Just written, so it is in memory, unless the file system cannot tell or memory was short.
+        match reader.next_in_memory(1).unwrap() {
+            InMemory::Piece(piece) => assert_eq!(piece, bytes[..CHUNK]),
+            InMemory::No => assert_eq!(reader.next(1).unwrap().unwrap(), bytes[..CHUNK]),
+            InMemory::End => panic!("two chunks are left"),
+        }
+        match reader.next_in_memory(1) {
+            Err(Refused::Damaged(_)) => {}
+            Ok(InMemory::No) => assert!(matches!(reader.next(1), Err(Refused::Damaged(_)))),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -37,6 +38,17 @@ impl Disk {
         #[cfg(test)]
         self.note(|| noted::Event::Write(path.into(), at, bytes.into()));
         file.write_all_at(bytes, at)
+    }
+
+    /// Has the system begin to write out a part of a file that will be synced later, so that the disk
+    /// is at work while the rest comes. It promises nothing, and what fails is told by the sync.
+    pub(crate) fn begin_sync(&self, file: &File, from: u64, length: u64) {
+        let (Ok(from), Ok(length)) = (i64::try_from(from), i64::try_from(length)) else { return };
+        // SAFETY: the descriptor is open as long as `file` is borrowed, and no memory is handed over.
+        #[allow(unsafe_code, reason = "no safe crate offers sync_file_range(2)")]
+        let _ = unsafe {
+            libc::sync_file_range(file.as_raw_fd(), from, length, libc::SYNC_FILE_RANGE_WRITE)
+        };
     }
 
     pub(crate) fn set_len(&self, file: &File, path: &Path, length: u64) -> io::Result<()> {
@@ -124,19 +136,23 @@ pub(crate) mod noted {
     }
 
     #[derive(Debug, Default)]
-    pub(crate) struct Log(Mutex<Vec<Event>>);
+    pub(crate) struct Log {
+        events: Mutex<Vec<Event>>,
+        /// How the next sync of the index is reported to have failed, although it is done.
+        pub(crate) fails: Mutex<Option<io::ErrorKind>>,
+    }
 
     impl Log {
         pub(crate) fn note(&self, event: Event) {
-            self.0.lock().unwrap().push(event);
+            self.events.lock().unwrap().push(event);
         }
 
         pub(crate) fn len(&self) -> usize {
-            self.0.lock().unwrap().len()
+            self.events.lock().unwrap().len()
         }
 
         pub(crate) fn take(&self) -> Vec<Event> {
-            std::mem::take(&mut self.0.lock().unwrap())
+            std::mem::take(&mut self.events.lock().unwrap())
         }
     }
 
@@ -173,7 +189,8 @@ pub(crate) mod noted {
         fn sync_data(&self, eventual: bool) -> Result<(), io::Error> {
             self.file.sync_data(eventual)?;
             self.log.note(Event::Sync(self.path.clone()));
-            Ok(())
+            let fails = self.log.fails.lock().unwrap().take();
+            fails.map_or(Ok(()), |kind| Err(io::Error::new(kind, "made up by a test")))
         }
 
         fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {

@@ -401,6 +401,23 @@ impl WriteError {
         }
     }
 
+    /// The failure of a commit, told to another who shared it.
+    #[cfg(feature = "server")]
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Full { dir } => Self::Full { dir: dir.clone() },
+            Self::Io { doing, path, source } => {
+                let source = match source.raw_os_error() {
+                    Some(code) => io::Error::from_raw_os_error(code),
+                    None => io::Error::new(source.kind(), source.to_string()),
+                };
+                Self::Io { doing, path: path.clone(), source }
+            }
+            Self::DamagedIndex { detail } => Self::DamagedIndex { detail: detail.clone() },
+            other => Self::DamagedIndex { detail: other.to_string() },
+        }
+    }
+
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| {
             if is_full(&source) {

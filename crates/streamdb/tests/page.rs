@@ -260,6 +260,63 @@ fn live_streams_are_followed_and_runs_have_their_picture() {
     browser.screenshot("run.png");
 }
 
+/// The head of a WAV in stereo of 16 bits at 48 kHz whose length nobody knows yet, as recorders that
+/// write to a pipe make it.
+fn endless_head() -> Vec<u8> {
+    let mut head = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\x01\0\x02\0".to_vec();
+    head.extend(48_000_u32.to_le_bytes());
+    head.extend(192_000_u32.to_le_bytes());
+    head.extend(b"\x04\0\x10\0data\xff\xff\xff\xff");
+    head
+}
+
+/// Some seconds of a tone for it.
+fn endless_tone(seconds: u32) -> Vec<u8> {
+    (0..48_000 * seconds)
+        .flat_map(|at| {
+            let sample = (f64::from(at) * 440.0 * std::f64::consts::TAU / 48_000.0).sin();
+            let sample = ((sample * 9000.0) as i16).to_le_bytes();
+            [sample, sample].concat()
+        })
+        .collect()
+}
+
+/// A recording is heard while it is made: what had come when it was opened, and what comes then.
+#[test]
+fn a_recording_plays_while_it_grows() {
+    let (_dir, server) = fresh();
+    let append = |bytes: &[u8]| {
+        let address = format!("{}?append", server.object("takes/live.wav"));
+        let answer = agent().post(address).header("content-type", "audio/wav").send(bytes).unwrap();
+        assert!(answer.status().is_success());
+    };
+    append(&[endless_head(), endless_tone(2)].concat());
+    let Some(browser) = Browser::start(false) else { return };
+    browser.post("/url", &json!({ "url": server.url() }));
+    browser.until("document.querySelector('[data-key=\"takes/live.wav\"] .live')");
+    browser.run("document.querySelector('[data-key=\"takes/live.wav\"]').click()");
+    let position = "document.getElementById('audio').currentTime";
+    browser.until(&format!("{position} > 0.5"));
+    // All that there was has two seconds: what plays after them came later.
+    for seconds in [3, 5] {
+        append(&endless_tone(2));
+        browser.until(&format!("{position} > {seconds}"));
+    }
+    // The button said `play` all the while, since only the waveform's drawing looked after it.
+    browser.until("document.getElementById('toggle').ariaLabel === 'Pause'");
+    browser.screenshot("live-sound.png");
+    let sealed = agent().post(format!("{}?seal", server.object("takes/live.wav"))).send_empty();
+    assert_eq!(sealed.unwrap().status(), 200);
+    // The rest is played to its end, and nothing broke off.
+    browser.until("document.getElementById('audio').ended");
+    let (error, at) = (
+        browser.run("return document.getElementById('audio').error?.message ?? null"),
+        browser.run(&format!("return {position}")),
+    );
+    assert_eq!(error, Value::Null);
+    assert!(at.as_f64().unwrap() > 5.9, "{at}");
+}
+
 #[test]
 fn it_is_also_dark() {
     let (_dir, server) = fresh();

@@ -4,11 +4,15 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "benchmarks report")]
 
 use std::error::Error;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use comparators::{SHARED, anonymous, argument, key, number, rate, scattered, suffix, value};
+use comparators::{
+    SHARED, anonymous, argument, key, memory, number, rate, scattered, suffix, value,
+};
 use redb::{Database, TableDefinition};
 use serde_json::{Map, Value, json};
 use streamdb::{Key, Operation, Options, Put, Query, Store};
@@ -20,15 +24,19 @@ const CACHE: usize = 64 << 20;
 const SINGLE: usize = 2000;
 const GETS: usize = 200_000;
 const SEARCHES: usize = 2000;
+const LISTS: usize = 100;
+const LISTED: usize = 1000;
 
 /// Figure, what it is called, whether more of it is better.
-const ROWS: [(&str, &str, bool); 6] = [
+const ROWS: [(&str, &str, bool); 8] = [
     ("batched", "batched insert /s", true),
     ("single", "durable insert /s", true),
     ("get", "random get /s", true),
     ("search", "suffix search, 200 hits /s", true),
+    ("list", "list of 1000 keys, ms", false),
     ("open", "open, ms", false),
     ("memory", "memory a key, bytes", false),
+    ("resident", "resident after gets, MB", false),
 ];
 
 fn main() -> ExitCode {
@@ -72,6 +80,9 @@ fn run() -> Done<()> {
             let words = ["--engine", engine, "--dir", &at, "--keys", &keys, "--phase", phase];
             let part = ask(Command::new(std::env::current_exe()?).args(words))?;
             told.extend(part.as_object().cloned().unwrap_or_default());
+        }
+        if engine == "streamdb" {
+            told.insert("http".to_owned(), over_http(Path::new(&at), keys)?);
         }
         all.push((engine, Value::Object(told)));
         std::fs::remove_dir_all(&at)?;
@@ -127,6 +138,17 @@ fn table(keys: usize, all: &[(&str, Value)]) {
     println!(
         "times, version, counters, and verifies what it reads. Its search gives the facts of each hit."
     );
+    if let Some((_, told)) = all.get(1) {
+        let http = |name: &str| told["http"][name].as_f64().unwrap_or(f64::NAN);
+        println!(
+            "over HTTP: first answer {:.0} ms after the server's start; list of {LISTED} keys {:.1} ms; \
+             200 hits by suffix {:.1} ms; resident {:.0} MB after them, with a cache of 64 MiB",
+            http("open"),
+            http("list"),
+            http("search"),
+            http("resident"),
+        );
+    }
     if let Some((_, told)) = all.get(2) {
         println!(
             "earlier: inserts reach memory only, and the disk at the next flush of the whole file; its"
@@ -200,7 +222,19 @@ fn read_raw(dir: &Path, keys: usize) -> Done<Value> {
     // Once to fill the cache.
     rate(GETS / 4, |_| get())?;
     let gets = rate(GETS, |_| get())?;
-    let memory = anonymous().saturating_sub(before) as f64 / keys as f64;
+    let a_key = anonymous().saturating_sub(before) as f64 / keys as f64;
+    let resident = memory_now();
+    let mut state = 5;
+    let list = rate(LISTS, |_| -> Done<()> {
+        let from = key(scattered(&mut state) % (keys - LISTED), keys);
+        let txn = db.begin_read()?;
+        let mut page = Vec::new();
+        for item in txn.open_table(BY_KEY)?.range(from.as_bytes()..)?.take(LISTED) {
+            let (key, value) = item?;
+            page.push((key.value().to_vec(), value.value().to_vec()));
+        }
+        if page.len() == LISTED { Ok(()) } else { Err("keys are lost".into()) }
+    })?;
     let mut state = 7;
     let search = rate(SEARCHES, |_| -> Done<()> {
         let suffix = backwards(&suffix(scattered(&mut state), keys));
@@ -218,8 +252,8 @@ fn read_raw(dir: &Path, keys: usize) -> Done<Value> {
         }
         if hits.len() < SHARED { Err("hits are lost".into()) } else { Ok(()) }
     })?;
-    Ok(json!({ "get": gets, "search": search, "open": open,
-        "memory": memory }))
+    Ok(json!({ "get": gets, "search": search, "list": 1e3 / list, "open": open, "memory": a_key,
+        "resident": resident }))
 }
 
 /// The store.
@@ -260,15 +294,100 @@ fn read_ours(dir: &Path, keys: usize) -> Done<Value> {
     };
     rate(GETS / 4, |_| get())?;
     let gets = rate(GETS, |_| get())?;
-    let memory = anonymous().saturating_sub(before) as f64 / keys as f64;
+    let a_key = anonymous().saturating_sub(before) as f64 / keys as f64;
+    let resident = memory_now();
+    let mut state = 5;
+    let list = rate(LISTS, |_| -> Done<()> {
+        let cursor = Some(key(scattered(&mut state) % (keys - LISTED), keys));
+        let page = store.list(&Query { cursor, limit: LISTED, ..Query::default() })?;
+        if page.entries.len() == LISTED { Ok(()) } else { Err("keys are lost".into()) }
+    })?;
     let mut state = 7;
     let search = rate(SEARCHES, |_| -> Done<()> {
         let suffix = suffix(scattered(&mut state), keys);
         let page = store.list(&Query { suffix, ..Query::default() })?;
         if page.entries.len() < SHARED { Err("hits are lost".into()) } else { Ok(()) }
     })?;
-    Ok(json!({ "get": gets, "search": search, "open": open,
-        "memory": memory }))
+    Ok(json!({ "get": gets, "search": search, "list": 1e3 / list, "open": open, "memory": a_key,
+        "resident": resident }))
+}
+
+/// The same store behind its server: what a client waits for, and what the server takes for it.
+fn over_http(dir: &Path, keys: usize) -> Done<Value> {
+    let mut program = std::env::current_exe()?;
+    program.set_file_name("streamdb");
+    let begun = Instant::now();
+    let mut child = Command::new(program)
+        .args(["serve", "--listen", "127.0.0.1:0", "--cache", "64M", "--data"])
+        .arg(dir)
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let measured = (|| -> Done<Value> {
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
+        let address = line.trim().strip_prefix("listening on http://");
+        let address = address.ok_or("streamdb did not start")?;
+        let mut stream = BufReader::new(TcpStream::connect(address)?);
+        ask_http(&mut stream, "/v1/objects?limit=1")?;
+        let open = begun.elapsed().as_secs_f64() * 1e3;
+        let mut state = 5;
+        let list = rate(LISTS, |_| {
+            let cursor = key(scattered(&mut state) % (keys - LISTED), keys);
+            let told =
+                ask_http(&mut stream, &format!("/v1/objects?limit={LISTED}&cursor={cursor}"))?;
+            counted(&told, LISTED)
+        })?;
+        let mut state = 7;
+        let search = rate(LISTS, |_| {
+            let suffix = suffix(scattered(&mut state), keys);
+            let told = ask_http(&mut stream, &format!("/v1/objects?suffix={suffix}"))?;
+            counted(&told, SHARED)
+        })?;
+        let resident = memory(&child.id().to_string(), "VmRSS:");
+        Ok(json!({ "open": open, "list": 1e3 / list, "search": 1e3 / search,
+            "resident": resident.map(|bytes| bytes as f64 / 1e6) }))
+    })();
+    child.kill()?;
+    child.wait()?;
+    measured
+}
+
+fn counted(page: &[u8], least: usize) -> Done<()> {
+    let page: Value = serde_json::from_slice(page)?;
+    let count = page["entries"].as_array().map_or(0, Vec::len);
+    if count >= least { Ok(()) } else { Err(format!("{count} entries came").into()) }
+}
+
+/// One request on a connection that stays open.
+fn ask_http(stream: &mut BufReader<TcpStream>, path: &str) -> Done<Vec<u8>> {
+    // In one packet: what comes after the first waits for the other side.
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    stream.get_mut().write_all(request.as_bytes())?;
+    let mut length = None;
+    let mut line = String::new();
+    stream.read_line(&mut line)?;
+    if !line.contains(" 200 ") {
+        return Err(line.into());
+    }
+    loop {
+        line.clear();
+        stream.read_line(&mut line)?;
+        let told = line.trim().to_ascii_lowercase();
+        if told.is_empty() {
+            break;
+        }
+        if let Some(told) = told.strip_prefix("content-length:") {
+            length = Some(told.trim().parse()?);
+        }
+    }
+    let mut body = vec![0; length.ok_or("an answer without its length")?];
+    stream.read_exact(&mut body)?;
+    Ok(body)
+}
+
+/// What this process has in memory, in MB.
+fn memory_now() -> Option<f64> {
+    memory("self", "VmRSS:").map(|bytes| bytes as f64 / 1e6)
 }
 
 /// The earlier edition, through its C functions.

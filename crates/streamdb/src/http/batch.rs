@@ -5,6 +5,8 @@ use axum::extract::{Query as Params, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Json;
 use http_body_util::{BodyExt, Limited};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::Door;
@@ -28,21 +30,26 @@ enum Step {
         key: String,
         /// The value as text.
         text: String,
+        #[serde(default, deserialize_with = "told")]
         content_type: Option<String>,
+        #[serde(default, deserialize_with = "seconds")]
         ttl: Option<u64>,
         #[serde(default)]
         user: std::collections::BTreeMap<String, String>,
+        #[serde(default, deserialize_with = "told")]
         if_match: Option<String>,
         #[serde(default)]
         if_absent: bool,
     },
     Delete {
         key: String,
+        #[serde(default, deserialize_with = "told")]
         if_match: Option<String>,
     },
     Copy {
         from: String,
         to: String,
+        #[serde(default, deserialize_with = "told")]
         if_match: Option<String>,
         #[serde(default)]
         if_absent: bool,
@@ -50,10 +57,27 @@ enum Step {
     Rename {
         from: String,
         to: String,
+        #[serde(default, deserialize_with = "told")]
         if_match: Option<String>,
         #[serde(default)]
         if_absent: bool,
     },
+}
+
+/// A member that may be left out, but is a text where it is there: `null` is none.
+fn told<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(from).map(Some)
+}
+
+/// A whole number, also where it is written with a fraction of nothing, which JSON does not tell apart.
+fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let number = serde_json::Number::deserialize(from)?;
+    let whole = |number: &f64| {
+        number.fract() == 0.0 && (0.0..18_446_744_073_709_551_616.0).contains(number)
+    };
+    let number =
+        number.as_u64().or_else(|| number.as_f64().filter(whole).map(|whole| whole as u64));
+    number.map(Some).ok_or_else(|| D::Error::custom("ttl is no number of seconds"))
 }
 
 pub(super) async fn batch(State(door): State<Door>, body: Body) -> Result<Json<Value>, Refusal> {
@@ -150,8 +174,10 @@ fn absent(wanted: bool) -> Option<Tags> {
 
 fn tag(text: Option<String>) -> Result<Option<Tags>, Refusal> {
     let Some(text) = text else { return Ok(None) };
-    let checksum: Checksum = text
-        .trim_matches('"')
+    let tag = text.strip_prefix('"').unwrap_or(&text);
+    let checksum: Checksum = tag
+        .strip_suffix('"')
+        .unwrap_or(tag)
         .parse()
         .map_err(|error| Refusal::bad(format!("{error}"), "give the SHA-256 of the value"))?;
     Ok(Some(Tags::Of(vec![checksum])))

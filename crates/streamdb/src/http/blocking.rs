@@ -6,18 +6,22 @@ use axum::http::StatusCode;
 
 use super::reply::Refusal;
 
-/// Runs an operation of the store where it may block.
-pub(super) async fn blocking<T, E>(
+/// Runs an operation of the store where it may block. It begins at once, whether or not it is waited
+/// for.
+pub(super) fn blocking<T, E>(
     operation: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, Refusal>
+) -> impl Future<Output = Result<T, Refusal>> + Send + 'static
 where
     T: Send + 'static,
     E: Send + 'static,
     Refusal: From<E>,
 {
-    match tokio::task::spawn_blocking(operation).await {
-        Ok(done) => Ok(done?),
-        Err(_) => Err(given_up()),
+    let task = tokio::task::spawn_blocking(operation);
+    async move {
+        match task.await {
+            Ok(done) => Ok(done?),
+            Err(_) => Err(given_up()),
+        }
     }
 }
 

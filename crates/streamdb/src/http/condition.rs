@@ -36,6 +36,7 @@ fn tags(headers: &HeaderMap, name: &HeaderName, weak: bool) -> Result<Option<Tag
             return Ok(Some(Tags::Any));
         }
         let tags = found.get_or_insert_with(Vec::new);
+        let mut any = false;
         for tag in text.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
             let (quoted, counts) = match tag.strip_prefix("W/") {
                 Some(quoted) => (quoted, weak),
@@ -44,9 +45,14 @@ fn tags(headers: &HeaderMap, name: &HeaderName, weak: bool) -> Result<Option<Tag
             let inner = quoted
                 .strip_prefix('"')
                 .and_then(|rest| rest.strip_suffix('"'))
+                .filter(|inner| inner.bytes().all(|byte| matches!(byte, b'!' | b'#'..=b'~')))
                 .ok_or_else(|| wrong(name))?;
+            any = true;
             // A tag that is no checksum is none of ours and matches nothing.
             tags.extend(inner.parse::<Checksum>().ok().filter(|_| counts));
+        }
+        if !any {
+            return Err(wrong(name));
         }
     }
     Ok(found.map(Tags::Of))
@@ -87,7 +93,7 @@ mod tests {
 
     #[test]
     fn unquoted_tags_are_refused_rather_than_taken_for_no_condition() {
-        for value in ["abc", "\"abc", "W/abc", "\""] {
+        for value in ["abc", "\"abc", "W/abc", "\"", "", ",", "\"a\"b\"", "\"a b\""] {
             assert!(read(header::IF_MATCH, &[value]).is_err(), "{value}");
         }
     }

@@ -30,6 +30,7 @@ mod upload;
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,16 +85,27 @@ impl fmt::Debug for Settings {
     }
 }
 
+/// What all requests share. Each of them takes it several times.
 #[derive(Clone)]
-struct Door {
+struct Door(Arc<Within>);
+
+struct Within {
     store: Store,
-    settings: Arc<Settings>,
+    settings: Settings,
     // Commits are made one after the other, so a crowd of writers would only fill the threads that
     // readers need.
-    commits: Arc<Semaphore>,
+    commits: Semaphore,
     small: together::Together,
     locks: dav::Leases,
-    tally: Arc<metrics::Tally>,
+    tally: metrics::Tally,
+}
+
+impl Deref for Door {
+    type Target = Within;
+
+    fn deref(&self) -> &Within {
+        &self.0
+    }
 }
 
 /// The door to a store, open to whoever reaches it.
@@ -105,14 +117,14 @@ pub fn app(store: Store) -> Router {
 pub fn app_with(store: Store, settings: Settings) -> Router {
     let gate = access::Gate::new(&settings);
     let cors = settings.cors_origin.clone();
-    let door = Door {
+    let door = Door(Arc::new(Within {
         store,
-        settings: Arc::new(settings),
-        commits: Arc::new(Semaphore::new(4)),
+        settings,
+        commits: Semaphore::new(4),
         small: together::Together::default(),
         locks: dav::Leases::new(),
-        tally: Arc::default(),
-    };
+        tally: metrics::Tally::default(),
+    }));
     let objects = Router::new()
         .route("/v1/objects", get(listing::list))
         .route("/v1/objects/", get(listing::list))

@@ -54,12 +54,12 @@ pub(super) async fn get(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let key = key(&uri)?;
+    let wanted = conditions(&headers)?;
     match super::stream::asked(&uri)? {
         super::stream::Asked::Tail(from) => return super::stream::tail(door, key, from).await,
         super::stream::Asked::Events => return super::stream::events(door, key).await,
         _ => {}
     }
-    let wanted = conditions(&headers)?;
     let object = look_up(|| door.store.get(&key)).inspect_err(|refusal| door.tell(refusal))?;
     if let Some(early) = decide(&key, object.as_ref().map(crate::Object::meta), &wanted)? {
         return Ok(early);
@@ -79,15 +79,9 @@ pub(super) async fn get(
             .with(header::CONTENT_RANGE, text(format!("bytes */{size}"))));
         }
     };
-    let mut reader = object.into_range(range.clone());
+    let reader = object.into_range(range.clone());
     // Damage at the start is told with a status; later only by breaking off.
-    let (first, reader) = if reader.is_in_memory() {
-        (reader.next_piece()?, reader)
-    } else {
-        blocking(move || reader.next_piece().map(|first| (first, reader)))
-            .await
-            .inspect_err(|refusal| door.tell(refusal))?
-    };
+    let (first, reader) = piece(reader).await.inspect_err(|refusal| door.tell(refusal))?;
     let mut response = facts(&meta).into_response();
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -165,7 +159,8 @@ fn range(headers: &HeaderMap, meta: &Meta) -> Asked {
 /// The headers that tell about a value.
 pub(super) fn facts(meta: &Meta) -> HeaderMap {
     let modified = UNIX_EPOCH + Duration::from_millis(meta.modified.min(MOST_MILLIS));
-    let mut headers = HeaderMap::new();
+    // Room for what the answer adds, so that the table is not made twice.
+    let mut headers = HeaderMap::with_capacity(16);
     headers.insert(header::ETAG, text(etag(&meta.checksum)));
     headers.insert(header::CONTENT_TYPE, text(meta.content_type.clone()));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -199,30 +194,35 @@ fn text(value: String) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"))
 }
 
+/// The next bytes. Those that are in memory are read here and now: a hop to a thread that may wait for
+/// the disk, and back, costs about as much as they do.
+async fn piece(mut reader: ObjectReader) -> Result<(Option<Bytes>, ObjectReader), Refusal> {
+    if let Some(piece) = reader.next_in_memory()? {
+        return Ok((piece, reader));
+    }
+    blocking(move || reader.next_piece().map(|piece| (piece, reader))).await
+}
+
 fn body(door: Door, first: Option<Bytes>, reader: ObjectReader) -> Body {
     match first {
         None => Body::empty(),
         Some(first) if reader.left() == 0 => Body::from(first),
-        Some(first) => Body::from_stream(stream::try_unfold(
-            (Some(first), reader),
-            move |(first, mut reader)| {
+        Some(first) => {
+            Body::from_stream(stream::try_unfold((Some(first), reader), move |(first, reader)| {
                 let door = door.clone();
                 async move {
                     if let Some(first) = first {
                         return Ok::<_, io::Error>(Some((first, (None, reader))));
                     }
-                    let (piece, reader) =
-                        blocking(move || reader.next_piece().map(|piece| (piece, reader)))
-                            .await
-                            .map_err(|refusal| {
-                                door.tell(&refusal);
-                                // Ends the connection short of the length that was announced,
-                                // so that nobody takes the bytes for the whole.
-                                io::Error::other(refusal.error().to_owned())
-                            })?;
+                    let (piece, reader) = piece(reader).await.map_err(|refusal| {
+                        door.tell(&refusal);
+                        // Ends the connection short of the length that was announced, so that
+                        // nobody takes the bytes for the whole.
+                        io::Error::other(refusal.error().to_owned())
+                    })?;
                     Ok(piece.map(|piece| (piece, (None, reader))))
                 }
-            },
-        )),
+            }))
+        }
     }
 }

@@ -94,10 +94,10 @@ impl From<WriteError> for Refusal {
         let quota = matches!(error, WriteError::Quota { .. });
         let status = match &error {
             WriteError::Condition { .. } => StatusCode::PRECONDITION_FAILED,
-            WriteError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            WriteError::ContentType { .. }
-            | WriteError::User { .. }
-            | WriteError::UserTooLarge { .. } => StatusCode::BAD_REQUEST,
+            WriteError::TooLarge { .. } | WriteError::UserTooLarge { .. } => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
+            WriteError::ContentType { .. } | WriteError::User { .. } => StatusCode::BAD_REQUEST,
             WriteError::Missing { .. } => StatusCode::NOT_FOUND,
             WriteError::StillOpen { .. } => StatusCode::CONFLICT,
             WriteError::Full { .. } | WriteError::Quota { .. } => StatusCode::INSUFFICIENT_STORAGE,

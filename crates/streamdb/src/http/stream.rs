@@ -47,6 +47,13 @@ pub(super) fn asked(uri: &Uri) -> Result<Asked, Refusal> {
     let mut from = None;
     for part in uri.query().unwrap_or_default().split('&') {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        // `tail=0` would most likely mean the contrary of what it would do.
+        if !value.is_empty() && matches!(name, "tail" | "events" | "append" | "seal") {
+            return Err(Refusal::bad(
+                format!("{name} takes no value"),
+                format!("give ?{name} alone, or leave it out"),
+            ));
+        }
         match name {
             "tail" => asked = Asked::Tail(0),
             "events" => asked = Asked::Events,

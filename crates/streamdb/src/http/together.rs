@@ -1,9 +1,14 @@
 //! Small values that come at one time are committed in one transaction: what the disk takes its time
-//! for is the commit, and it takes no longer over thirty values than over one.
+//! for is the commit, and it takes hardly longer over thirty values than over one.
 //!
-//! Nobody waits for company. Who comes while a commit is under way shares the next one.
+//! Who comes while a commit is under way shares the next one. Who comes alone waits for nobody; but
+//! clients that were answered together most often come again together, and a commit that did not wait
+//! for the last of them would leave it to a commit of its own. So after a commit of several the next
+//! one waits for as many, for a part of the time that a commit takes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use tokio::sync::oneshot;
@@ -15,10 +20,25 @@ use crate::{Stored, WriteError};
 /// The most values of one commit: that of a batch would keep the first of them waiting.
 const MOST: usize = 64;
 
+/// The longest wait for company, whatever the last commit took.
+const PATIENCE: Duration = Duration::from_millis(1);
+
 #[derive(Clone, Default)]
 pub(super) struct Together {
-    waiting: Arc<Mutex<Vec<Waiting>>>,
-    turn: Arc<tokio::sync::Mutex<()>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    came: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Waiting>,
+    /// Whether a thread takes care of them.
+    at_work: bool,
 }
 
 struct Waiting {
@@ -30,15 +50,17 @@ impl Together {
     /// Commits the value, alone or with others. It is on the disk when this returns.
     pub(super) async fn commit(&self, small: Small) -> Result<Stored, Refusal> {
         let (answer, answered) = oneshot::channel();
-        let is_first = {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.push(Waiting { small, answer });
-            waiting.len() == 1
-        };
-        if is_first {
-            // A task of its own: others rely on it even if this client goes away.
-            let together = self.clone();
-            tokio::spawn(async move { together.commit_waiting().await });
+        {
+            let mut queue = self.shared.lock();
+            queue.waiting.push(Waiting { small, answer });
+            if queue.at_work {
+                self.shared.came.notify_one();
+            } else {
+                queue.at_work = true;
+                let shared = Arc::clone(&self.shared);
+                // On a thread of its own: others rely on it even if this client goes away.
+                tokio::task::spawn_blocking(move || shared.work());
+            }
         }
         match answered.await {
             Ok(done) => Ok(done?),
@@ -50,24 +72,36 @@ impl Together {
             )),
         }
     }
+}
 
-    async fn commit_waiting(&self) {
-        let _turn = self.turn.lock().await;
-        loop {
-            let (smalls, answers): (Vec<_>, Vec<_>) = {
-                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                let count = waiting.len().min(MOST);
-                let taken = waiting.drain(..count).map(|one| (one.small, one.answer));
-                taken.unzip()
-            };
-            if answers.is_empty() {
-                return;
-            }
-            let done = tokio::task::spawn_blocking(move || commit_together(smalls)).await;
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Commits what waits, until for a moment nothing has come.
+    fn work(&self) {
+        let (mut company, mut patience) = (1, Duration::ZERO);
+        while let Some(waiting) = self.take(company, patience) {
+            company = waiting.len();
+            let (smalls, answers): (Vec<_>, Vec<_>) =
+                waiting.into_iter().map(|one| (one.small, one.answer)).unzip();
+            let begun = Instant::now();
+            let done = catch_unwind(AssertUnwindSafe(|| commit_together(smalls)));
+            patience = (begun.elapsed() / 2).min(PATIENCE);
             for (answer, done) in answers.into_iter().zip(done.unwrap_or_default()) {
                 // A client that has gone away needs no answer.
                 let _ = answer.send(done);
             }
         }
+    }
+
+    fn take(&self, company: usize, patience: Duration) -> Option<Vec<Waiting>> {
+        let few = |queue: &mut Queue| queue.waiting.len() < company;
+        let waited = self.came.wait_timeout_while(self.lock(), patience, few);
+        let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let count = queue.waiting.len().min(MOST);
+        queue.at_work = count > 0;
+        queue.at_work.then(|| queue.waiting.drain(..count).collect())
     }
 }

@@ -1,6 +1,8 @@
 //! Putting a value: the body goes to the store as it comes.
 
 use std::collections::BTreeMap;
+use std::future::{Future, ready};
+use std::pin::Pin;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -16,7 +18,7 @@ use super::condition::{conditions, conditions_named};
 use super::object::{EXPIRES, TTL, USER, facts, key};
 use super::reply::Refusal;
 use crate::store::Small;
-use crate::{Entry, Key, Meta, Put, Transfer, Upload, WriteError};
+use crate::{Conditions, Entry, Key, Meta, Put, Transfer, Upload, WriteError};
 
 /// Stores a copy of the value under this key, percent-encoded, instead of a body.
 pub(super) const COPY_FROM: HeaderName = HeaderName::from_static("streamdb-copy-from");
@@ -39,10 +41,12 @@ pub(super) async fn put(
     mut body: Body,
 ) -> Result<Response, Refusal> {
     let key = key(&uri)?;
-    if let Some(from) = headers.get(&COPY_FROM).or_else(|| headers.get(&RENAME_FROM)) {
-        return transfer(door, key, from, &headers).await;
-    }
     let put = Put { conditions: conditions(&headers)?, ..given(&headers, door.store.now())? };
+    let source = conditions_named(&headers, &SOURCE_IF_MATCH, None)?;
+    if let Some(from) = headers.get(&COPY_FROM).or_else(|| headers.get(&RENAME_FROM)) {
+        let moves = headers.contains_key(&RENAME_FROM);
+        return transfer(door, key, from, moves, [source, put.conditions]).await;
+    }
     put.check()?;
     check_length(&door, &key, &headers).await?;
     if !put.conditions.is_none() {
@@ -77,13 +81,12 @@ async fn transfer(
     door: Door,
     to: Key,
     from: &HeaderValue,
-    headers: &HeaderMap,
+    moves: bool,
+    [source, target]: [Conditions; 2],
 ) -> Result<Response, Refusal> {
     let decoded: Vec<u8> = percent_encoding::percent_decode(from.as_bytes()).collect();
     let mut transfer = Transfer::new(Key::from_bytes(&decoded)?, to.clone());
-    transfer.target = conditions(headers)?;
-    transfer.source = conditions_named(headers, &SOURCE_IF_MATCH, None)?;
-    let moves = headers.contains_key(&RENAME_FROM);
+    (transfer.source, transfer.target) = (source, target);
     let store = door.store.clone();
     let _turn = door.commits.acquire().await;
     let stored =
@@ -123,12 +126,10 @@ pub(super) fn given(headers: &HeaderMap, now: u64) -> Result<Put, Refusal> {
             })
         })
     };
-    let expires = match number(&TTL).transpose()? {
-        Some(ttl) => Some(now.saturating_add(ttl.saturating_mul(1000))),
-        None => number(&EXPIRES).transpose()?,
-    };
+    let (ttl, expires) = (number(&TTL).transpose()?, number(&EXPIRES).transpose()?);
+    let expires = ttl.map(|ttl| now.saturating_add(ttl.saturating_mul(1000))).or(expires);
     let content_type = content_type(headers)?;
-    Ok(Put { content_type, conditions: crate::Conditions::default(), expires, user })
+    Ok(Put { content_type, conditions: Conditions::default(), expires, user })
 }
 
 fn content_type(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
@@ -180,22 +181,31 @@ pub(super) async fn begin(door: &Door, key: &Key) -> Result<Upload, Refusal> {
     blocking(move || store.upload_for(&of)).await.inspect_err(|refusal| door.tell(refusal))
 }
 
-/// Takes in the body; what is not yet written when it ends is handed back with the upload.
+/// Takes in the body; what is not yet written when it ends is handed back with the upload. While one
+/// part is written the next one comes.
 async fn receive(door: &Door, key: &Key, body: &mut Body) -> Result<(Upload, Vec<Bytes>), Refusal> {
-    let mut upload = begin(door, key).await?;
+    let upload = begin(door, key).await?;
+    let mut written: Pin<Box<dyn Future<Output = Result<Upload, Refusal>> + Send>> =
+        Box::pin(ready(Ok(upload)));
     let mut gathered = Vec::new();
     let mut length = 0;
-    while let Some(piece) = next(body, door.settings.stall).await? {
+    loop {
+        let piece = match next(body, door.settings.stall).await {
+            Ok(Some(piece)) => piece,
+            // Nothing of it is left when the client learns that it was in vain.
+            Err(refusal) => return written.await.and(Err(refusal)),
+            Ok(None) => break,
+        };
         length += piece.len();
         gathered.push(piece);
         if length >= GATHERED {
             let pieces = std::mem::take(&mut gathered);
             length = 0;
-            upload = blocking(move || write_all(upload, pieces))
-                .await
-                .inspect_err(|refusal| door.tell(refusal))?;
+            let upload = written.await.inspect_err(|refusal| door.tell(refusal))?;
+            written = Box::pin(blocking(move || write_all(upload, pieces)));
         }
     }
+    let upload = written.await.inspect_err(|refusal| door.tell(refusal))?;
     Ok((upload, gathered))
 }
 

@@ -5,15 +5,14 @@
 
 use std::cell::Cell;
 
-use redb::{ReadableTable, WriteTransaction};
+use redb::ReadableTable;
 
 use super::stream::End;
+use super::tables::Tables;
 use super::{Conditions, Inner, Quota, as_io};
 use crate::content::{ContentDir, ContentId};
 use crate::error::is_full;
-use crate::index::{
-    BYTES, COUNTERS, EXPIRES, FILES, Fault, OBJECTS, OPEN, SUFFIXES, SUMS, VALUES, VERSION,
-};
+use crate::index::{BYTES, FILES, Fault, VERSION};
 use crate::key::reversed;
 use crate::record::{Place, Record};
 use crate::{Checksum, Key, Meta, WriteError};
@@ -23,7 +22,7 @@ pub(super) type Step<T> = Result<Result<T, WriteError>, Fault>;
 
 /// Changes under way in one write transaction.
 pub(super) struct Change<'t> {
-    pub(super) txn: &'t WriteTransaction,
+    pub(super) tables: Tables<'t>,
     pub(super) content: &'t ContentDir,
     pub(super) now: u64,
     pub(super) quotas: &'t [Quota],
@@ -51,13 +50,13 @@ impl Inner {
         let mut run = |effects: &mut Effects| {
             self.index.write(|txn| {
                 let (content, quotas) = (&self.content, &*self.quotas);
-                let mut under_way = Change { txn, content, now: self.now(), quotas, effects };
+                let tables = Tables::new(txn);
+                let mut under_way = Change { tables, content, now: self.now(), quotas, effects };
                 let allowed = under_way.allowed()?;
                 let done = change(&mut under_way)?;
-                if frees {
-                    return Ok(done);
-                }
-                Ok(match under_way.keeps_to(&allowed)? {
+                let kept = if frees { Ok(()) } else { under_way.keeps_to(&allowed)? };
+                under_way.tables.settle()?;
+                Ok(match kept {
                     Ok(()) => done,
                     Err(refusal) => {
                         over.set(done.is_ok());
@@ -174,6 +173,7 @@ impl Change<'_> {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let replaced = before.as_ref().is_some_and(|found| found.there);
+        let listed = before.as_ref().is_some_and(|found| found.record.meta.version > 0);
         if let Some(found) = before {
             if found.there && found.record.meta.version > 0 {
                 record.meta.created = found.record.meta.created;
@@ -181,7 +181,7 @@ impl Change<'_> {
             self.clear(key, &found.record)?;
             self.effects.freed.push((found.record.place, found.record.meta.size));
         }
-        self.name(key, record, payload)?;
+        self.name(key, record, payload, listed)?;
         Ok(Ok(replaced))
     }
 
@@ -265,9 +265,10 @@ impl Change<'_> {
             Place::File(id) | Place::Open(id) => self.sums(*id)?,
             Place::Record(_) => Vec::new(),
         };
-        let mut replaced = false;
+        let (mut replaced, mut listed) = (false, false);
         if let Some(found) = target {
             replaced = found.there;
+            listed = found.record.meta.version > 0;
             self.clear(to, &found.record)?;
             self.effects.freed.push((found.record.place, found.record.meta.size));
         }
@@ -279,15 +280,14 @@ impl Change<'_> {
         };
         self.forget(from, &unplaced)?;
         record.place = place;
-        self.name(to, &mut record, &payload)?;
+        self.name(to, &mut record, &payload, listed)?;
         Ok(Ok((record.meta, replaced)))
     }
 
     /// Looks up what is there and checks the conditions against it. A damaged record may be
     /// replaced or removed, since that is its remedy, but it satisfies no condition.
-    pub(super) fn find(&self, key: &Key, conditions: &Conditions) -> Step<Option<Found>> {
-        let objects = self.txn.open_table(OBJECTS)?;
-        let Some(bytes) = objects.get(key.as_bytes())? else {
+    pub(super) fn find(&mut self, key: &Key, conditions: &Conditions) -> Step<Option<Found>> {
+        let Some(bytes) = self.tables.objects.get()?.get(key.as_bytes())? else {
             return Ok(conditions.check(key, None).map(|()| None));
         };
         Ok(match Record::decode(key, bytes.value()) {
@@ -304,7 +304,7 @@ impl Change<'_> {
         })
     }
 
-    fn readable(&self, key: &Key, conditions: &Conditions) -> Step<Record> {
+    fn readable(&mut self, key: &Key, conditions: &Conditions) -> Step<Record> {
         Ok(match self.find(key, conditions)? {
             Ok(Some(found)) if found.there && found.record.meta.version > 0 => Ok(found.record),
             Ok(Some(found)) if found.there => Err(WriteError::DamagedIndex {
@@ -315,89 +315,99 @@ impl Change<'_> {
         })
     }
 
-    /// Enters a record under a key that holds nothing any more.
-    fn name(&self, key: &Key, record: &mut Record, payload: &[u8]) -> Result<(), Fault> {
+    /// Enters a record under a key that holds nothing any more. A key that a record was found under
+    /// is `listed` by its suffix already.
+    fn name(
+        &mut self,
+        key: &Key,
+        record: &mut Record,
+        payload: &[u8],
+        listed: bool,
+    ) -> Result<(), Fault> {
         record.meta.version = self.next_version()?;
+        let tables = &mut self.tables;
         match &record.place {
             Place::Record(_) => {}
             Place::Table => {
-                self.txn.open_table(VALUES)?.insert(key.as_bytes(), payload)?;
+                tables.values.get()?.insert(key.as_bytes(), payload)?;
             }
             Place::File(id) => {
-                self.txn.open_table(FILES)?.insert(&id.to_bytes(), payload)?;
+                tables.files.get()?.insert(&id.to_bytes(), payload)?;
             }
             Place::Open(id) => {
-                self.txn.open_table(FILES)?.insert(&id.to_bytes(), payload)?;
-                self.txn.open_table(OPEN)?.insert(&id.to_bytes(), record.meta.size)?;
+                tables.files.get()?.insert(&id.to_bytes(), payload)?;
+                tables.open.get()?.insert(&id.to_bytes(), record.meta.size)?;
             }
         }
-        self.txn.open_table(SUFFIXES)?.insert(reversed(key.as_bytes()).as_slice(), ())?;
+        if !listed {
+            tables.suffixes.get()?.insert(reversed(key.as_bytes()).as_slice(), ())?;
+        }
         self.count(key, 0, record.meta.size)?;
         self.write(key, record)
     }
 
     /// Writes a record anew where nothing but its facts has changed.
-    pub(super) fn write(&self, key: &Key, record: &Record) -> Result<(), Fault> {
+    pub(super) fn write(&mut self, key: &Key, record: &Record) -> Result<(), Fault> {
+        let tables = &mut self.tables;
         if let Some(at) = record.meta.expires {
-            self.txn.open_table(EXPIRES)?.insert((at, key.as_bytes()), record.meta.size)?;
+            tables.expires.get()?.insert((at, key.as_bytes()), record.meta.size)?;
         }
-        let mut objects = self.txn.open_table(OBJECTS)?;
-        objects.insert(key.as_bytes(), record.encode(key).as_slice())?;
+        tables.objects.get()?.insert(key.as_bytes(), record.encode(key).as_slice())?;
         Ok(())
     }
 
     /// Takes a key out of the index, with all that belongs to it.
-    fn forget(&self, key: &Key, record: &Record) -> Result<(), Fault> {
+    fn forget(&mut self, key: &Key, record: &Record) -> Result<(), Fault> {
         self.clear(key, record)?;
-        self.txn.open_table(OBJECTS)?.remove(key.as_bytes())?;
-        self.txn.open_table(SUFFIXES)?.remove(reversed(key.as_bytes()).as_slice())?;
+        self.tables.objects.get()?.remove(key.as_bytes())?;
+        self.tables.suffixes.get()?.remove(reversed(key.as_bytes()).as_slice())?;
         Ok(())
     }
 
     /// Takes out what a record refers to, before it is itself replaced or taken out.
-    fn clear(&self, key: &Key, record: &Record) -> Result<(), Fault> {
+    fn clear(&mut self, key: &Key, record: &Record) -> Result<(), Fault> {
+        let tables = &mut self.tables;
         match &record.place {
             Place::Table => {
-                self.txn.open_table(VALUES)?.remove(key.as_bytes())?;
+                tables.values.get()?.remove(key.as_bytes())?;
             }
             Place::File(id) => {
-                self.txn.open_table(FILES)?.remove(&id.to_bytes())?;
+                tables.files.get()?.remove(&id.to_bytes())?;
             }
             Place::Open(id) => {
-                self.txn.open_table(FILES)?.remove(&id.to_bytes())?;
+                tables.files.get()?.remove(&id.to_bytes())?;
                 self.close(*id)?;
             }
             Place::Record(_) => {}
         }
         if let Some(at) = record.meta.expires {
-            self.txn.open_table(EXPIRES)?.remove((at, key.as_bytes()))?;
+            self.tables.expires.get()?.remove((at, key.as_bytes()))?;
         }
         self.count(key, record.meta.size, 0)
     }
 
     /// Takes out what only an open stream has.
-    pub(super) fn close(&self, id: ContentId) -> Result<(), Fault> {
+    pub(super) fn close(&mut self, id: ContentId) -> Result<(), Fault> {
         let id = id.to_bytes();
-        self.txn.open_table(OPEN)?.remove(&id)?;
-        let mut sums = self.txn.open_table(SUMS)?;
+        self.tables.open.get()?.remove(&id)?;
+        let sums = self.tables.sums.get()?;
         sums.retain_in((&id, 0)..=(&id, u64::MAX), |_, _| false)?;
         Ok(())
     }
 
     /// Takes the next number of a write.
-    pub(super) fn next_version(&self) -> Result<u64, Fault> {
-        let mut counters = self.txn.open_table(COUNTERS)?;
-        let version = counters.get(VERSION)?.map_or(0, |number| number.value()) + 1;
-        counters.insert(VERSION, version)?;
+    pub(super) fn next_version(&mut self) -> Result<u64, Fault> {
+        let version = self.tables.counter(VERSION)? + 1;
+        self.tables.set_counter(VERSION, version);
         Ok(version)
     }
 
     /// Counts bytes that have gone and come under a key.
-    pub(super) fn count(&self, key: &Key, gone: u64, come: u64) -> Result<(), Fault> {
-        let mut counters = self.txn.open_table(COUNTERS)?;
+    pub(super) fn count(&mut self, key: &Key, gone: u64, come: u64) -> Result<(), Fault> {
+        let tables = &mut self.tables;
         let mut count = |name: &str| {
-            let bytes = counters.get(name)?.map_or(0, |number| number.value());
-            counters.insert(name, bytes.saturating_sub(gone).saturating_add(come))?;
+            let bytes = tables.counter(name)?;
+            tables.set_counter(name, bytes.saturating_sub(gone).saturating_add(come));
             Ok::<(), Fault>(())
         };
         count(BYTES)?;
@@ -409,17 +419,15 @@ impl Change<'_> {
         Ok(())
     }
 
-    fn value(&self, key: &Key) -> Result<Vec<u8>, Fault> {
-        let values = self.txn.open_table(VALUES)?;
-        let value = values.get(key.as_bytes())?;
+    fn value(&mut self, key: &Key) -> Result<Vec<u8>, Fault> {
+        let value = self.tables.values.get()?.get(key.as_bytes())?;
         value.map(|value| value.value().to_vec()).ok_or_else(|| {
             Fault::Damaged(format!("the bytes of {key:?} are missing from the index"))
         })
     }
 
-    fn sums(&self, id: ContentId) -> Result<Vec<u8>, Fault> {
-        let files = self.txn.open_table(FILES)?;
-        let sums = files.get(&id.to_bytes())?;
+    fn sums(&mut self, id: ContentId) -> Result<Vec<u8>, Fault> {
+        let sums = self.tables.files.get()?.get(&id.to_bytes())?;
         sums.map(|sums| sums.value().to_vec())
             .ok_or_else(|| Fault::Damaged("a content file is missing from the index".to_owned()))
     }

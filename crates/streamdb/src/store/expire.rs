@@ -74,7 +74,7 @@ impl Inner {
             }
             self.commit::<_, WriteError>(true, |change| {
                 for (at, raw) in &due {
-                    change.txn.open_table(EXPIRES)?.remove((*at, raw.as_slice()))?;
+                    change.tables.expires.get()?.remove((*at, raw.as_slice()))?;
                     // Anything else there is a newer value, or damage that is told elsewhere.
                     let Ok(key) = Key::from_bytes(raw) else { continue };
                     let Ok(Some(found)) = change.find(&key, &Conditions::default())? else {

@@ -15,6 +15,7 @@ mod quota;
 mod read;
 mod repair;
 mod stream;
+mod tables;
 mod tail;
 mod write;
 

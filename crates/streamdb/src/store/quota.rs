@@ -103,12 +103,12 @@ impl Inner {
 
 impl Change<'_> {
     /// What the quotas allow, looked up before a change: the most that each sum may be after it.
-    pub(super) fn allowed(&self) -> Result<Vec<u64>, Fault> {
+    pub(super) fn allowed(&mut self) -> Result<Vec<u64>, Fault> {
         self.quotas.iter().map(|quota| Ok(quota.bytes.max(self.sum(quota)?))).collect()
     }
 
     /// Refuses a change that has made a sum greater than it may be.
-    pub(super) fn keeps_to(&self, allowed: &[u64]) -> Step<()> {
+    pub(super) fn keeps_to(&mut self, allowed: &[u64]) -> Step<()> {
         for (quota, allowed) in self.quotas.iter().zip(allowed) {
             if self.sum(quota)? > *allowed {
                 let prefix = quota.prefix.clone();
@@ -118,9 +118,8 @@ impl Change<'_> {
         Ok(Ok(()))
     }
 
-    fn sum(&self, quota: &Quota) -> Result<u64, Fault> {
-        let counters = self.txn.open_table(COUNTERS)?;
-        Ok(counters.get(&*quota.counter())?.map_or(0, |sum| sum.value()))
+    fn sum(&mut self, quota: &Quota) -> Result<u64, Fault> {
+        self.tables.counter(&quota.counter())
     }
 }
 

@@ -9,6 +9,8 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::{Inner, Store};
+#[cfg(feature = "server")]
+use crate::content::InMemory;
 use crate::content::{ContentId, Refused, Verified};
 use crate::index::{FILES, Fault, OBJECTS, SUMS, VALUES};
 use crate::record::{Place, Record};
@@ -146,6 +148,15 @@ pub(super) fn verify(key: &Key, meta: &Meta, bytes: &[u8]) -> Result<(), ReadErr
     Ok(())
 }
 
+fn told(key: &Key, refused: Refused) -> ReadError {
+    match refused {
+        Refused::Damaged(detail) => damaged(key, detail),
+        Refused::Io(source) => {
+            ReadError::Io { doing: "read the content file of", path: key.as_str().into(), source }
+        }
+    }
+}
+
 fn damaged(key: &Key, detail: impl Into<String>) -> ReadError {
     ReadError::Damaged { key: key.clone(), detail: detail.into() }
 }
@@ -221,21 +232,27 @@ impl ObjectReader {
         match &mut self.content {
             Content::Whole(bytes) if bytes.is_empty() => Ok(None),
             Content::Whole(bytes) => Ok(Some(std::mem::take(bytes))),
-            Content::File(reader) => reader.next(CHUNKS).map_err(|refused| match refused {
-                Refused::Damaged(detail) => damaged(&self.key, detail),
-                Refused::Io(source) => ReadError::Io {
-                    doing: "read the content file of",
-                    path: self.key.as_str().into(),
-                    source,
-                },
-            }),
+            Content::File(reader) => {
+                reader.next(CHUNKS).map_err(|refused| told(&self.key, refused))
+            }
         }
     }
 
-    /// Whether all that is left has been read and verified already.
+    /// The next bytes, if they are to be had without waiting for the disk: `None` means that
+    /// [`Self::next_piece`] has to.
     #[cfg(feature = "server")]
-    pub(crate) const fn is_in_memory(&self) -> bool {
-        matches!(self.content, Content::Whole(_))
+    pub(crate) fn next_in_memory(&mut self) -> Result<Option<Option<Bytes>>, ReadError> {
+        match &mut self.content {
+            Content::File(reader) if self.held.is_empty() => {
+                let next = reader.next_in_memory(CHUNKS);
+                Ok(match next.map_err(|refused| told(&self.key, refused))? {
+                    InMemory::Piece(piece) => Some(Some(piece)),
+                    InMemory::End => Some(None),
+                    InMemory::No => None,
+                })
+            }
+            _ => self.next_piece().map(Some),
+        }
     }
 
     /// How many bytes are left to read.

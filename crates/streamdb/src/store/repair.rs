@@ -103,9 +103,9 @@ impl Inner {
         let parts = [("key", Some(raw)), ("record", Some(&*record)), ("value", value.as_deref())];
         let path = self.quarantine(&parts, None)?;
         self.commit::<_, WriteError>(true, |change| {
-            change.txn.open_table(OBJECTS)?.remove(raw)?;
-            change.txn.open_table(VALUES)?.remove(raw)?;
-            change.txn.open_table(SUFFIXES)?.remove(reversed(raw).as_slice())?;
+            change.tables.objects.get()?.remove(raw)?;
+            change.tables.values.get()?.remove(raw)?;
+            change.tables.suffixes.get()?.remove(reversed(raw).as_slice())?;
             Ok(Ok(()))
         })?;
         Ok(path)
@@ -212,15 +212,16 @@ impl Inner {
         }
         repair.mended = self.commit::<_, WriteError>(true, |change| {
             for id in &stray.0 {
-                change.txn.open_table(FILES)?.remove(&id.to_bytes())?;
+                change.tables.files.get()?.remove(&id.to_bytes())?;
                 change.close(*id)?;
                 change.effects.freed.push((Place::File(*id), 0));
             }
             for raw in stray.1.keys() {
-                change.txn.open_table(VALUES)?.remove(raw.as_slice())?;
+                change.tables.values.get()?.remove(raw.as_slice())?;
             }
-            let mended = mend_suffixes(change.txn)? + mend_expiry(change.txn)?;
-            let sums = super::quota::sum(change.txn, change.quotas.iter())?;
+            let txn = change.tables.settle()?;
+            let mended = mend_suffixes(txn)? + mend_expiry(txn)?;
+            let sums = super::quota::sum(txn, change.quotas.iter())?;
             Ok(Ok(mended + sums))
         })?;
         Ok(())

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::change::Change;
 use super::{Conditions, Inner, Put, Store, Stored};
 use crate::content::{CHUNK, ContentId, Sums};
-use crate::index::{FILES, Fault, OBJECTS, OPEN, SUMS};
+use crate::index::{Fault, OBJECTS, SUMS};
 use crate::record::{Place, Record};
 use crate::{AppendError, Checksum, Key, Meta, WriteError};
 
@@ -191,8 +191,8 @@ impl Change<'_> {
         record.meta.checksum = Checksum::from_bytes(writer.checksum.clone().finalize().into());
         record.meta.modified = self.now;
         record.meta.version = self.next_version()?;
-        self.txn.open_table(OPEN)?.insert(&id.to_bytes(), writer.size)?;
-        let mut table = self.txn.open_table(SUMS)?;
+        self.tables.open.get()?.insert(&id.to_bytes(), writer.size)?;
+        let table = self.tables.sums.get()?;
         let first = before / CHUNK as u64 / BLOCK;
         let sums = writer.sums.since(first * BLOCK);
         for (block, sums) in (first..).zip(sums.chunks(BLOCK as usize * 4)) {
@@ -213,7 +213,7 @@ impl Change<'_> {
             Err(refusal) => return Ok(Err(refusal)),
         };
         self.close(id)?;
-        self.txn.open_table(FILES)?.insert(&id.to_bytes(), sums)?;
+        self.tables.files.get()?.insert(&id.to_bytes(), sums)?;
         record.meta.open = false;
         record.meta.version = self.next_version()?;
         record.place = Place::File(id);
@@ -221,7 +221,11 @@ impl Change<'_> {
         Ok(Ok(record.meta))
     }
 
-    fn open_record(&self, key: &Key, id: ContentId) -> Result<Result<Record, AppendError>, Fault> {
+    fn open_record(
+        &mut self,
+        key: &Key,
+        id: ContentId,
+    ) -> Result<Result<Record, AppendError>, Fault> {
         let found = match self.find(key, &Conditions::default())? {
             Ok(found) => found,
             Err(refusal) => return Ok(Err(refusal.into())),

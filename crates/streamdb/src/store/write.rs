@@ -3,6 +3,8 @@
 //! The order is what durability rests on: content file synced, then the index committed, then the
 //! file of the value before removed. The transaction itself is in [`super::change`].
 
+#[cfg(feature = "server")]
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
@@ -164,7 +166,19 @@ impl Store {
     /// # Errors
     /// [`WriteError`]; the value is then still there.
     pub fn delete(&self, key: &Key, conditions: &Conditions) -> Result<Option<Meta>, WriteError> {
-        self.inner.commit(true, |change| change.remove(key, conditions))
+        let mut found = None;
+        let gone = self.inner.commit(true, |change| {
+            let gone = change.remove(key, conditions)?;
+            if let Ok(Some(meta)) = &gone {
+                found = Some(meta.clone());
+            }
+            Ok(gone)
+        });
+        match gone {
+            // A full disk is tried again, and what failed in the commit itself may have been done.
+            Ok(None) | Err(WriteError::Condition { .. }) if found.is_some() => Ok(found),
+            gone => gone,
+        }
     }
 }
 
@@ -289,6 +303,8 @@ pub(crate) fn commit_together(smalls: Vec<Small>) -> Vec<Result<Stored, WriteErr
         return one_by_one(smalls);
     }
     let now = inner.now();
+    // Whether all of them were in the index but for the commit itself.
+    let entered = Cell::new(false);
     let done = inner.commit(false, |change| {
         let mut done = Vec::with_capacity(smalls.len());
         for Small { upload, key, put } in &smalls {
@@ -299,10 +315,17 @@ pub(crate) fn commit_together(smalls: Vec<Small>) -> Vec<Result<Stored, WriteErr
             let step = change.insert(key, &mut record, &payload, &put.conditions)?;
             done.push(step.map(|replaced| Stored { meta: record.meta, replaced }));
         }
+        entered.set(true);
         Ok(Ok::<_, WriteError>(done))
     });
-    // What stopped all of them may be the fault of one.
-    done.unwrap_or_else(|_| one_by_one(smalls))
+    match done {
+        Ok(done) => done,
+        // When the disk fails in the commit itself they may be stored all the same. Tried again, one
+        // that was to be put only where nothing is would find itself, and be refused.
+        Err(error) if entered.get() => smalls.iter().map(|_| Err(error.again())).collect(),
+        // What stopped all of them may be the fault of one.
+        Err(_) => one_by_one(smalls),
+    }
 }
 
 impl Put {

@@ -119,9 +119,7 @@ impl Workplace {
         files.extend(guest_tree(&lab.join("root")).context("the lab's files")?);
         for program in places::guest_programs()? {
             let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name != "streamdb" {
-                files.push(GuestFile::program(program, format!("/usr/bin/{name}")));
-            }
+            files.push(GuestFile::program(program, format!("/usr/bin/{name}")));
         }
         let read = |name: &str| {
             let path = lab.join(name);

@@ -86,7 +86,7 @@ async function listen(key) {
         if (entry) entry.size = JSON.parse(told).size;
         const cell = [...$("rows").children].find((r) => r.dataset.key === key)?.querySelector(".size");
         if (cell && entry) cell.textContent = size(entry.size);
-        if (entry && opened?.key === key) $("time").textContent = size(entry.size);
+        if (entry && opened?.key === key) { opened.size = entry.size; $("time").textContent = size(entry.size); }
         if (name !== "size") { list(); count(); }
       }
     }
@@ -405,11 +405,17 @@ function wave() {
   canvas.setAttribute("aria-valuemax", Math.round(audio.duration) || 0);
   canvas.setAttribute("aria-valuenow", Math.round(audio.currentTime));
   canvas.setAttribute("aria-valuetext", $("time").textContent);
+}
+
+// The button, and of what is still written how far it was heard: it has no waveform yet.
+function heard() {
+  const audio = $("audio");
   $("toggle").textContent = audio.paused ? "▶" : "❚❚";
   $("toggle").ariaLabel = audio.paused ? "Play" : "Pause";
+  if (opened?.open) $("time").textContent = clock(audio.currentTime) + " of " + size(opened.size);
 }
 const toggle = () => { const a = $("audio"); if (a.paused) a.play().catch(() => {}); else a.pause(); };
-for (const event of ["timeupdate", "play", "pause", "loadedmetadata", "seeked"]) $("audio").addEventListener(event, wave);
+for (const event of ["timeupdate", "play", "pause", "loadedmetadata", "seeked"]) $("audio").addEventListener(event, () => { wave(); heard(); });
 $("audio").onerror = () => { if (opened) { $("note").hidden = false; $("note").textContent = "This browser cannot play this sound."; } };
 addEventListener("resize", wave);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", wave);

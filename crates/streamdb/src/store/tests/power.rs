@@ -210,6 +210,7 @@ fn work(store: &Store, log: &Log) -> Vec<(usize, Model)> {
     store.delete(&key("a"), &Conditions::default()).unwrap();
     model.remove("a");
     done(&model);
+    shared_commits(store, &mut model, &mut done);
     let brief = Put { expires: Some(store.now() + HOUR), ..Put::default() };
     for (name, len) in [("x", 10), ("y", 5000), ("z", 90_000), ("b", 100_000)] {
         store.put(&key(name), &bytes(len, 5), &brief).unwrap();
@@ -222,6 +223,32 @@ fn work(store: &Store, log: &Log) -> Vec<(usize, Model)> {
     done(&model);
     acknowledged
 }
+
+/// Values of several clients in one commit: new ones, one in place of another, one that is refused.
+#[cfg(feature = "server")]
+fn shared_commits(store: &Store, model: &mut Model, done: &mut impl FnMut(&Model)) {
+    use crate::store::{Small, commit_together};
+    for round in 1..=3 {
+        let values = [("f", 900), ("g", 4096), ("f", 20_000 * round), ("h", 40), ("b", 300)];
+        let smalls = values.map(|(name, len)| {
+            let mut upload = store.upload();
+            upload.write(&bytes(len, round as u8)).unwrap();
+            let absent = Conditions { matches: None, differs: Some(crate::Tags::Any) };
+            let conditions = if name == "b" { absent } else { Conditions::default() };
+            Small { upload, key: key(name), put: Put { conditions, ..Put::default() } }
+        });
+        let told = commit_together(smalls.into());
+        let taken: Vec<_> = told.iter().map(Result::is_ok).collect();
+        assert_eq!(taken, [true, true, true, true, false]);
+        for (name, len) in &values[..4] {
+            model.insert((*name).into(), bytes(*len, round as u8));
+        }
+        done(model);
+    }
+}
+
+#[cfg(not(feature = "server"))]
+fn shared_commits(_: &Store, _: &mut Model, _: &mut impl FnMut(&Model)) {}
 
 const HOUR: u64 = 3_600_000;
 
