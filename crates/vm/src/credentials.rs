@@ -1,12 +1,9 @@
 //! What the guest is told, in the form in which systemd takes it: SMBIOS strings in a file that only
 //! its owner can read, so that no secret stands in an argument list.
 
-use std::fs::File;
-use std::io::{self, Read as _};
-
 use archibald_machine::{Machine, Settings, SettingsUser};
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use sha_crypt::{Sha512Params, sha512_simple};
 
 /// The limit of all SMBIOS tables together, which the strings share with QEMU's own.
@@ -32,16 +29,6 @@ pub enum CredentialError {
         /// Why.
         message: String,
     },
-}
-
-/// A token for a machine's store, of 24 random bytes.
-///
-/// # Errors
-/// When the system has no random numbers.
-pub fn new_token() -> io::Result<String> {
-    let mut bytes = [0u8; 24];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
 /// The settings of this launch. Every user may log in with `key` besides their own keys.

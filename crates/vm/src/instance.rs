@@ -4,14 +4,15 @@
 //! a crash or a restart of the host the lock is free, whatever was written before.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::argv::{Accelerator, BootFiles, InstanceFiles};
-use crate::credentials;
 use crate::ssh::{Door, Identity};
 
 /// Where instances live.
@@ -249,8 +250,12 @@ impl Instance {
             }
             _ => {}
         }
-        let token = credentials::new_token()
-            .map_err(|source| InstanceError::File { path: "/dev/urandom".into(), source })?;
+        let mut bytes = [0u8; 24];
+        let source = PathBuf::from("/dev/urandom");
+        File::open(&source)
+            .and_then(|mut file| file.read_exact(&mut bytes))
+            .map_err(|error| InstanceError::File { path: source, source: error })?;
+        let token = URL_SAFE_NO_PAD.encode(bytes);
         self.write("streamdb-token", format!("{token}\n").as_bytes(), 0o600)?;
         Ok(token)
     }

@@ -9,7 +9,7 @@ use std::process::Command;
 use archibald_host::Root;
 use archibald_image::{Cancel, OpenError};
 use archibald_machine::units::Bytes;
-use archibald_machine::{Machine, NetworkMode, StoreDoor};
+use archibald_machine::{Machine, NetworkMode};
 use archibald_vm::argv::BootFiles;
 use archibald_vm::libvirt::{self, Backing, ExportFiles, network_name};
 use archibald_vm::qemu::Qemu;
@@ -23,9 +23,6 @@ use crate::commands::up::{Accel, boot_files, create_disk};
 use crate::failure::{Context as _, Exit, Failure};
 use crate::places::{self, MachineFile};
 use crate::terminal::{self, Steps};
-
-/// The file in the export's folder with the token that its store asks for on a bridge.
-const TOKEN: &str = "streamdb-token";
 
 /// Write the machine as a libvirt domain, with a disk of its own.
 #[derive(Debug, clap::Args)]
@@ -173,13 +170,8 @@ impl Libvirt {
         let identity = Identity::ensure(&out.join("ssh"), &machine.name).context("SSH keys")?;
         let public = identity.public_key().context("SSH keys")?;
         let host_key = identity.host_key().context("SSH keys")?;
-        let mut settings = credentials::settings(machine, &public, host_key, judged)
+        let settings = credentials::settings(machine, &public, host_key, judged)
             .map_err(|error| Failure::new(Exit::Use, error))?;
-        if machine.network.is_on_bridge() {
-            let token = machine.store_wants_token().then(|| token(&out.join(TOKEN))).transpose()?;
-            let anywhere = machine.network.is_open_to_others();
-            settings.store_door = Some(StoreDoor { token, anywhere });
-        }
         let files = ExportFiles {
             backing: disk_chain(&boot.disk)?,
             disk,
@@ -196,21 +188,6 @@ impl Libvirt {
             write(&files.ready, b"", 0o644)?;
         }
         Ok(files)
-    }
-}
-
-/// The token that this export's store asks for: the one in the file, or a new one.
-fn token(path: &Path) -> Result<String, Failure> {
-    match fs::read_to_string(path) {
-        Ok(token) if !token.trim().is_empty() => Ok(token.trim().to_owned()),
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).context(path.display())
-        }
-        _ => {
-            let token = credentials::new_token().context("/dev/urandom")?;
-            write(path, format!("{token}\n").as_bytes(), 0o600)?;
-            Ok(token)
-        }
     }
 }
 
