@@ -6,7 +6,8 @@ use archibald_machine::{Machine, NetworkMode, Settings};
 
 use super::xml::Element;
 use super::{Backing, Export, network_name};
-use crate::argv::{Accelerator, forwarded, kernel_arguments};
+use crate::argv::{Accelerator, audiodev, forwarded, kernel_arguments};
+use crate::network::mac;
 use crate::placement::place_of;
 use crate::relay::is_relayed;
 
@@ -22,6 +23,7 @@ mod slot {
     pub(super) const RANDOM: u8 = 0x12;
     pub(super) const USB: u8 = 0x13;
     pub(super) const NETWORK: u8 = 0x14;
+    pub(super) const SOUND: u8 = 0x15;
 }
 
 /// The domain's XML.
@@ -280,8 +282,9 @@ fn below(lower: Element, backing: &Backing) -> Element {
 }
 
 fn interface(machine: &Machine) -> Option<Element> {
-    let NetworkMode::Bridge { .. } = machine.network.mode else { return None };
+    let NetworkMode::Bridge { guest, .. } = &machine.network.mode else { return None };
     Some(Element::new("interface").with("type", "network").holding([
+        Element::new("mac").with("address", mac(guest.address)),
         Element::new("source").with("network", network_name(&machine.name)),
         Element::new("model").with("type", "virtio"),
         Element::new("rom").with("enabled", "no"),
@@ -326,6 +329,14 @@ fn own_arguments(export: &Export<'_>) -> Element {
         let slot = slot::NETWORK;
         let device = format!("virtio-net-pci,netdev=net,romfile=,bus=pcie.0,addr={slot:#04x}");
         words.extend(["-netdev".to_owned(), netdev, "-device".to_owned(), device]);
+    }
+    // libvirt knows virtio-sound from 10.4 on, and never the backends' times.
+    if let Some(backend) = machine.devices.sound {
+        let slot = slot::SOUND;
+        let device =
+            format!("virtio-sound-pci,audiodev=sound,streams=2,bus=pcie.0,addr={slot:#04x}");
+        let sound = audiodev(machine, backend);
+        words.extend(["-audiodev".to_owned(), sound, "-device".to_owned(), device]);
     }
     let argument = |word: String| Element::new("qemu:arg").with("value", word);
     Element::new("qemu:commandline").holding(words.into_iter().map(argument))

@@ -141,6 +141,14 @@ mod tests {
     }
 
     #[test]
+    fn a_sound_card_is_qemus() {
+        let file = format!("{FEW_PORTS}[devices]\nsound = \"pipewire\"\n");
+        let (domain, _) = exported(&file, Accelerator::Kvm, None);
+        assert!(domain.contains("<qemu:arg value=\"pipewire,id=sound,"), "{domain}");
+        assert!(domain.contains("virtio-sound-pci,audiodev=sound,"), "{domain}");
+    }
+
+    #[test]
     fn a_bridge_that_is_there_is_not_made_again() {
         let file = "[network]\nmode = \"bridge\"\nbridge = \"virbr0\"\n";
         let network = exported(file, Accelerator::Tcg, None).1.unwrap();

@@ -9,8 +9,9 @@ use std::process::Command;
 use archibald_host::Root;
 use archibald_image::{Cancel, OpenError};
 use archibald_machine::units::Bytes;
-use archibald_machine::{Machine, NetworkMode};
+use archibald_machine::{Machine, NetworkMode, StoreDoor};
 use archibald_vm::argv::BootFiles;
+use archibald_vm::instance::Directories;
 use archibald_vm::libvirt::{self, Backing, ExportFiles, network_name};
 use archibald_vm::qemu::Qemu;
 use archibald_vm::{credentials, ssh::Identity};
@@ -170,8 +171,16 @@ impl Libvirt {
         let identity = Identity::ensure(&out.join("ssh"), &machine.name).context("SSH keys")?;
         let public = identity.public_key().context("SSH keys")?;
         let host_key = identity.host_key().context("SSH keys")?;
-        let settings = credentials::settings(machine, &public, host_key, judged)
+        let mut settings = credentials::settings(machine, &public, host_key, judged)
             .map_err(|error| Failure::new(Exit::Use, error))?;
+        if machine.network.is_on_bridge() {
+            // The folder holds what an instance's does, so that it keeps its token in the same way.
+            let above = out.parent().unwrap_or(out).to_owned();
+            let name = out.file_name().unwrap_or_default().to_string_lossy();
+            let place = Directories { state: above.clone(), runtime: above }.instance(&name);
+            let token = machine.store_wants_token().then(|| place.store_token()).transpose()?;
+            settings.store_door = Some(StoreDoor { token, anywhere: false });
+        }
         let files = ExportFiles {
             backing: disk_chain(&boot.disk)?,
             disk,
@@ -285,9 +294,15 @@ fn tell(machine: &Machine, out: &Path, network: Option<&Path>, closed: &[PathBuf
         ("kernel, initrd", "copies of the image's"),
         ("settings", "secret: host key, hashes of passwords"),
         ("ssh/", "secret: the key to log in with"),
+        ("streamdb-token", "secret: what the store asks for"),
         ("ready", "the guest writes {\"ready\":true} here"),
     ];
-    let rows = rows.into_iter().filter(|(file, _)| *file != "network.xml" || network.is_some());
+    let is_there = |file: &str| match file {
+        "network.xml" => network.is_some(),
+        "streamdb-token" => machine.store_wants_token(),
+        _ => true,
+    };
+    let rows = rows.into_iter().filter(|(file, _)| is_there(file));
     let rows = rows.map(|(file, what)| vec![format!("{shown}/{file}"), what.to_owned()]).collect();
     terminal::say(&terminal::table(&[], rows));
     terminal::say("");
