@@ -112,6 +112,42 @@ int main(void)
 }
 ";
 
+/// The rate of twenty seeds, and its bound: with so many episodes seen, a rate as high as the bound would
+/// show as few or fewer in one case of twenty.
+#[test]
+#[ignore = "boots the real image"]
+fn twenty_seeds_give_one_rate_with_its_bound() {
+    let world = World::new();
+    world.write("client.c", SLEEPS);
+    let seeds: Vec<String> = (1..=20).map(|seed| seed.to_string()).collect();
+    let text = SOMETIMES.replace("seeds = [1]", &format!("seeds = [{}]", seeds.join(", ")));
+    let path = scenario(&world, "sometimes.lab.toml", &text);
+    let said = world::said(lab(&world, &["run", "--quiet", "--json", &path]).output().unwrap());
+    assert_eq!(said.status, 1, "{}{}", said.out, said.err);
+    let told: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let judgement = &told["judgement"];
+    assert_eq!(
+        (&judgement["trials"]["runs"], &judgement["trials"]["repeated"]),
+        (&20.into(), &0.into())
+    );
+    let runs = told["runs"].as_array().unwrap();
+    // Phases and times differ from seed to seed: twenty samples, not one that is counted twenty times.
+    let starts: std::collections::BTreeSet<u64> =
+        runs.iter().map(|run| run["run"]["window"]["start_ns"].as_u64().unwrap()).collect();
+    assert_eq!((runs.len(), starts.len()), (20, 20));
+    let number = |value: &serde_json::Value| value.as_f64().unwrap();
+    let (seconds, episodes) = (number(&judgement["seconds"]), number(&judgement["episodes"]));
+    let seen = number(&judgement["xruns"]) * 3600.0 / seconds;
+    assert!((number(&judgement["per_hour"]) - seen).abs() < 1.0, "{judgement}");
+    let expected = number(&judgement["per_hour_below"][0]) / 3600.0 * seconds;
+    let (mut term, mut sum) = ((-expected).exp(), 0.0);
+    for count in 0..=episodes as u32 {
+        sum += term;
+        term *= expected / f64::from(count + 1);
+    }
+    assert!((sum - 0.05).abs() < 0.001, "{sum} at {expected}: {judgement}");
+}
+
 #[test]
 fn replay_needs_a_run_and_a_moment_of_it() {
     let world = World::new();
