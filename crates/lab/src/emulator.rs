@@ -81,17 +81,23 @@ impl Emulator {
         self.migrated(cancel)
     }
 
-    /// Reads a state back, with `section` put in at the byte `at`; the machine is then paused.
+    /// Reads a state back, with the content of a second file put in at a byte of it; the machine is then
+    /// paused.
     pub(crate) fn restore(
         &mut self,
         file: &Path,
-        at: u64,
-        section: &Path,
+        with: Option<(u64, &Path)>,
         cancel: &Cancel,
     ) -> Result<(), LabError> {
         self.ignore_shared()?;
-        let (file, section, rest) = (quoted(file), quoted(section), at + 1);
-        let uri = format!("exec:head -c {at} {file} && cat {section} && tail -c +{rest} {file}");
+        let file = quoted(file);
+        let uri = match with {
+            None => format!("exec:cat {file}"),
+            Some((at, section)) => {
+                let (section, rest) = (quoted(section), at + 1);
+                format!("exec:head -c {at} {file} && cat {section} && tail -c +{rest} {file}")
+            }
+        };
         self.ask("migrate-incoming", json!({ "uri": uri }))?;
         self.migrated(cancel)
     }

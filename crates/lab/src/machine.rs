@@ -51,9 +51,11 @@ pub enum Console {
 pub enum Start {
     /// By booting.
     Boot,
-    /// By being told where its state comes from. What happens from then on is written to this file.
+    /// By being told where its state comes from.
+    Restore,
+    /// As before. What happens from then on is written to this file.
     Record(PathBuf),
-    /// As before, but what happens is read from the file.
+    /// The same, but what happens is read from the file.
     Replay {
         /// The recording.
         recording: PathBuf,
@@ -84,7 +86,7 @@ pub fn argv(hardware: &Hardware, files: &Files, start: &Start) -> Vec<String> {
     // may do that while the processor's last instructions before the halt are not yet counted, and then
     // skips too far. Recording makes the two threads take turns.
     let turns = match start {
-        Start::Boot => String::new(),
+        Start::Boot | Start::Restore => String::new(),
         Start::Record(path) => format!(",rr=record,rrfile={}", file(path)),
         Start::Replay { recording, .. } => format!(",rr=replay,rrfile={}", file(recording)),
     };

@@ -41,7 +41,8 @@ impl Bench {
         let mailbox = dir.join("mailbox");
         mailbox::post(&mailbox, &request, &prepared.folder.files)?;
         let door = dir.join("console");
-        let mut emulator = prepared.snapshot.start(dir, Console::Socket(door.clone()), cancel)?;
+        let mut emulator =
+            prepared.snapshot.start_unrecorded(dir, Console::Socket(door.clone()), cancel)?;
         let stream = UnixStream::connect(&door).during("connect to", &door)?;
         talk(stream).during("talk to", &door)?;
         emulator.go_on()?;

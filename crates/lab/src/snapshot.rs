@@ -264,6 +264,22 @@ impl Snapshot {
         self.restored(&self.dir, dir, console, &start, (recorder, 0), cancel)
     }
 
+    /// The same without a recording, for a person at the console: what is typed reaches no machine that
+    /// is recorded without its idle time.
+    pub(crate) fn start_unrecorded(
+        &self,
+        dir: &Path,
+        console: Console,
+        cancel: &Cancel,
+    ) -> Result<Emulator, LabError> {
+        let files = self.files(&self.dir.join("initrd"), &dir.join("mailbox"), console);
+        let log = dir.join("qemu.log");
+        let mut emulator =
+            Emulator::start(&self.qemu, &self.hardware, &files, &Start::Restore, &log)?;
+        emulator.restore(&self.dir.join("state"), None, cancel)?;
+        Ok(emulator)
+    }
+
     /// The machine of a recording, paused before its first instruction, with its mailbox in `dir`.
     /// A debugger can come to the socket `debugger`.
     pub(crate) fn replay(
@@ -295,7 +311,7 @@ impl Snapshot {
         fs::write(&path, recorder.section(position)).during("write", &path)?;
         let log = dir.join("qemu.log");
         let mut emulator = Emulator::start(&self.qemu, &self.hardware, &files, start, &log)?;
-        emulator.restore(&from.join("state"), recorder.at, &path, cancel)?;
+        emulator.restore(&from.join("state"), Some((recorder.at, &path)), cancel)?;
         Ok(emulator)
     }
 
