@@ -244,7 +244,7 @@ fn ten_runs_of_a_seed_are_one_run_and_a_sweep_breaks_at_one_place() {
 fn a_shell_is_in_the_machine_and_its_end_is_the_machines() {
     let world = World::new();
     let path = scenario(&world, "clean.lab.toml", &format!("{CLEAN}{SHORT}"));
-    let mut command = lab(&world, &["shell", "--quiet", &path]);
+    let mut command = lab(&world, &["shell", "--quiet", "--timeout", "300", &path]);
     let typed = world.write("typed", "uname -v; jack_bufsize\nls client && exit\n");
     command.stdin(std::fs::File::open(typed).unwrap());
     let said = world::said(command.output().unwrap());

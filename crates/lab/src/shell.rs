@@ -46,9 +46,14 @@ impl Bench {
         let stream = UnixStream::connect(&door).during("connect to", &door)?;
         talk(stream).during("talk to", &door)?;
         emulator.go_on()?;
-        match emulator.wait(PATIENCE, cancel)? {
+        let patience = self.patience.unwrap_or(PATIENCE);
+        match emulator.wait(patience, cancel)? {
             Waited::Paused => {}
-            _ => return Err(LabError::Died { console: String::new() }),
+            Waited::Late => {
+                let (seconds, console) = (patience.as_secs(), String::new());
+                return Err(LabError::Hung { seconds, console });
+            }
+            Waited::Ended => return Err(LabError::Died { console: String::new() }),
         }
         let reply = mailbox::collect(&mailbox, dir)?;
         crate::experiment::Done { reply, cpu_s: None, wall_s: 0.0 }.whole(dir)
