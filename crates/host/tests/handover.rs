@@ -3,19 +3,20 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod broken_off;
 mod hosts;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::symlink;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 
 use archibald_host::Root;
 use archibald_host::facts::Facts;
 use archibald_host::handover::{HandoverError, Kernel, Plan, Refused, give_back, plan, take};
 use archibald_machine::units::PciAddress;
+use broken_off::broken_off;
 use proptest::prelude::*;
 
 const DEVICES: &str = "/sys/bus/pci/devices";
@@ -160,24 +161,6 @@ impl Kernel for Answers<'_> {
         } else {
             Err(refused(path))
         }
-    }
-}
-
-/// kill -9 before the step of this number. Whether it came to that.
-fn broken_off(steps: usize, work: impl FnOnce(&mut dyn FnMut(&str))) -> bool {
-    let mut left = steps;
-    let killed = catch_unwind(AssertUnwindSafe(|| {
-        work(&mut |_| {
-            if left == 0 {
-                resume_unwind(Box::new("killed"));
-            }
-            left -= 1;
-        });
-    }));
-    match killed {
-        Ok(()) => false,
-        Err(why) if why.downcast_ref() == Some(&"killed") => true,
-        Err(panic) => resume_unwind(panic),
     }
 }
 

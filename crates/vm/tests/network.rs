@@ -4,11 +4,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
+#[path = "../../host/tests/broken_off/mod.rs"]
+mod broken_off;
 mod namespace;
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use archibald_machine::{HostLimits, Machine};
 use archibald_vm::instance::{Directories, Instance};
 use archibald_vm::network::{NetworkError, Programs as _, System, bring_up, lacks, take_down};
+use broken_off::broken_off;
 use namespace::Namespace;
 
 fn path() -> std::ffi::OsString {
@@ -104,25 +106,6 @@ fn made_read_back_and_taken_away() {
         assert_eq!(state(), before);
         assert!(!down(&instance), "there is nothing left to take away");
     });
-}
-
-/// kill -9 after so many steps: nothing more is done, not even the undoing of a failed start. Whether it
-/// came to that.
-fn broken_off(steps: usize, work: impl FnOnce(&mut dyn FnMut(&str))) -> bool {
-    let mut left = steps;
-    let killed = catch_unwind(AssertUnwindSafe(|| {
-        work(&mut |_| {
-            if left == 0 {
-                resume_unwind(Box::new("killed"));
-            }
-            left -= 1;
-        });
-    }));
-    match killed {
-        Ok(()) => false,
-        Err(why) if why.downcast_ref() == Some(&"killed") => true,
-        Err(panic) => resume_unwind(panic),
-    }
 }
 
 #[test]
