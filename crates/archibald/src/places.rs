@@ -107,9 +107,13 @@ pub(crate) fn qemu_path() -> OsString {
     if program.components().count() > 1 {
         return program.into();
     }
+    find_program(&program).unwrap_or(program).into()
+}
+
+/// The program of this name in [`search_path`].
+pub(crate) fn find_program(name: impl AsRef<Path>) -> Option<PathBuf> {
     let folders = search_path();
-    let found = env::split_paths(&folders).map(|folder| folder.join(&program));
-    found.into_iter().find(|path| path.is_file()).unwrap_or(program).into()
+    env::split_paths(&folders).map(|folder| folder.join(name.as_ref())).find(|path| path.is_file())
 }
 
 /// What people type to call this program.

@@ -104,7 +104,7 @@ pub fn explain(
     dir: &Path,
     cancel: &Cancel,
 ) -> Result<Explained, LabError> {
-    if let Some(explanation) = overload(run, program) {
+    if let Some(explanation) = overload(run, prepared.scenario.audio.period_ns(), program) {
         return Ok(Explained { explanation, run: run.id.clone(), comparison: None });
     }
     let seed = run.conditions.seed.unwrap_or(0);
@@ -130,16 +130,16 @@ pub fn explain(
 
 /// The explanation of a run in which one thread of the program had the processor all the time. It needs
 /// no trace, and the kernel could not begin one: its own threads, which that takes, do not run either.
-fn overload(run: &Run, program: &[ThreadUse]) -> Option<Explanation> {
+fn overload(run: &Run, period_ns: u64, program: &[ThreadUse]) -> Option<Explanation> {
     let length = run.window.length_ns().max(1);
     let share = |thread: &ThreadUse| thread.runtime_ns as f64 * 100.0 / length as f64;
-    let real_time = |thread: &&ThreadUse| ["SCHED_FIFO", "SCHED_RR"].contains(&&*thread.policy);
-    let hog = program.iter().filter(real_time).max_by_key(|thread| thread.runtime_ns)?;
+    let hog = program
+        .iter()
+        .filter(|thread| thread.is_real_time())
+        .max_by_key(|thread| thread.runtime_ns)?;
     if share(hog) < OVERLOAD {
         return None;
     }
-    let period_ns =
-        u64::from(run.conditions.quantum) * 1_000_000_000 / u64::from(run.conditions.rate.max(1));
     let policy = hog.policy.trim_start_matches("SCHED_");
     let xruns = xrun_times(&run.xruns);
     let evidence = program.iter().filter(|thread| share(thread) >= 0.1).map(|thread| {

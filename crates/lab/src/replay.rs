@@ -97,13 +97,12 @@ impl Bench {
         let _ = fs::remove_dir_all(dir);
         fs::create_dir_all(dir).during("create", dir)?;
         let debugger = dir.join("debugger");
+        let origin = prepared.snapshot.origin()?;
         let start = || -> Result<Pass, LabError> {
             mailbox::post(&dir.join("mailbox"), &request, &prepared.folder.files)?;
             let _ = fs::remove_file(&debugger);
             let emulator = prepared.snapshot.replay(dir, recording, &debugger, cancel)?;
-            let recorder = prepared.snapshot.recorder()?;
-            let ns = recorder.skipped_ns + (recorder.instructions << prepared.snapshot.shift());
-            Pass::begin(emulator, recorder.instructions, ns)
+            Pass::begin(emulator, origin)
         };
         let mut pass = start()?;
         let mut before = pass.stop;
@@ -160,7 +159,7 @@ impl Stop {
 
 impl Pass {
     /// A replay before its first instruction, at this virtual time.
-    fn begin(mut emulator: Emulator, instruction: u64, ns: u64) -> Result<Self, LabError> {
+    fn begin(mut emulator: Emulator, (instruction, ns): (u64, u64)) -> Result<Self, LabError> {
         let ticks = u64::try_from(u128::from(ns) * ACPI_HZ / 1_000_000_000).unwrap_or(0);
         let stop = Stop { instruction, ticks };
         let shown = emulator.acpi_timer()?;

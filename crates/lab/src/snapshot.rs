@@ -240,9 +240,10 @@ impl Snapshot {
         &self.hardware
     }
 
-    /// An instruction takes so many nanoseconds, as a power of two.
-    pub(crate) fn shift(&self) -> u8 {
-        self.hardware.mips.shift()
+    /// Where this state stands: instructions counted so far, and nanoseconds of the virtual clock.
+    pub(crate) fn origin(&self) -> Result<(u64, u64), LabError> {
+        let Recorder { instructions, skipped_ns, .. } = self.recorder()?;
+        Ok((instructions, skipped_ns + (instructions << self.hardware.mips.shift())))
     }
 
     /// The emulator's version in full.
@@ -261,7 +262,7 @@ impl Snapshot {
     ) -> Result<Emulator, LabError> {
         let recorder = self.recorder()?;
         let start = Start::Record(dir.join(RECORDING));
-        self.restored(&self.dir, dir, console, &start, (recorder, 0), cancel)
+        self.restored(&self.dir, dir, console, &start, Some((recorder, 0)), cancel)
     }
 
     /// The same without a recording, for a person at the console: what is typed reaches no machine that
@@ -272,12 +273,7 @@ impl Snapshot {
         console: Console,
         cancel: &Cancel,
     ) -> Result<Emulator, LabError> {
-        let files = self.files(&self.dir.join("initrd"), &dir.join("mailbox"), console);
-        let log = dir.join("qemu.log");
-        let mut emulator =
-            Emulator::start(&self.qemu, &self.hardware, &files, &Start::Restore, &log)?;
-        emulator.restore(&self.dir.join("state"), None, cancel)?;
-        Ok(emulator)
+        self.restored(&self.dir, dir, console, &Start::Restore, None, cancel)
     }
 
     /// The machine of a recording, paused before its first instruction, with its mailbox in `dir`.
@@ -294,24 +290,28 @@ impl Snapshot {
         let (recording, debugger) = (recording.to_owned(), debugger.to_owned());
         let start = Start::Replay { recording, debugger };
         let console = Console::File(dir.join("console.log"));
-        self.restored(&self.dir, dir, console, &start, (recorder, position), cancel)
+        self.restored(&self.dir, dir, console, &start, Some((recorder, position)), cancel)
     }
 
+    /// The state in `from`, with the recorder's section if there is a recorder.
     fn restored(
         &self,
         from: &Path,
         dir: &Path,
         console: Console,
         start: &Start,
-        (recorder, position): (Recorder, u64),
+        recorder: Option<(Recorder, u64)>,
         cancel: &Cancel,
     ) -> Result<Emulator, LabError> {
         let files = self.files(&from.join("initrd"), &dir.join("mailbox"), console);
         let path = dir.join("recorder");
-        fs::write(&path, recorder.section(position)).during("write", &path)?;
+        if let Some((recorder, position)) = recorder {
+            fs::write(&path, recorder.section(position)).during("write", &path)?;
+        }
         let log = dir.join("qemu.log");
         let mut emulator = Emulator::start(&self.qemu, &self.hardware, &files, start, &log)?;
-        emulator.restore(&from.join("state"), Some((recorder.at, &path)), cancel)?;
+        let section = recorder.map(|(recorder, _)| (recorder.at, path.as_path()));
+        emulator.restore(&from.join("state"), section, cancel)?;
         Ok(emulator)
     }
 
@@ -327,7 +327,7 @@ impl Snapshot {
             let recorder = Recorder::of(&state, layout).during("read", &state)?;
             let start = Start::Record(work.join(RECORDING));
             let console = Console::File(work.join("console.log"));
-            self.restored(from, work, console, &start, (recorder, 0), cancel)?.finish()?;
+            self.restored(from, work, console, &start, Some((recorder, 0)), cancel)?.finish()?;
             Ok(recorder)
         };
         attempt(Layout::Three).or_else(|error| match error {
@@ -337,7 +337,7 @@ impl Snapshot {
     }
 
     /// What a recording needs to begin with this state.
-    pub(crate) fn recorder(&self) -> Result<Recorder, LabError> {
+    fn recorder(&self) -> Result<Recorder, LabError> {
         let note = self.note().map(|note| note.recorder);
         note.ok_or_else(|| LabError::Unsuitable("its snapshot has just been removed".to_owned()))
     }

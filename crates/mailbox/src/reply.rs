@@ -112,3 +112,11 @@ pub struct ThreadUse {
     /// How often it was put on the processor.
     pub slices: u64,
 }
+
+impl ThreadUse {
+    /// Whether it has a real-time policy of fixed priority.
+    #[must_use]
+    pub fn is_real_time(&self) -> bool {
+        ["SCHED_FIFO", "SCHED_RR"].contains(&&*self.policy)
+    }
+}

@@ -138,11 +138,8 @@ fn tools() -> Finding {
 
 fn ssh() -> Finding {
     let programs = ["ssh", "scp", "ssh-keygen"];
-    let path = places::search_path();
-    let missing: Vec<&str> = programs
-        .into_iter()
-        .filter(|program| !std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
-        .collect();
+    let missing: Vec<&str> =
+        programs.into_iter().filter(|program| places::find_program(program).is_none()).collect();
     if missing.is_empty() {
         return Finding::new("ssh", "SSH client", "ssh, scp and ssh-keygen are there");
     }

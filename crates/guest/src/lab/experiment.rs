@@ -230,12 +230,13 @@ fn start_program(
         if connected && silent.is_none() {
             return Ok(program);
         }
-        let (passed, now) = (looked.0.elapsed(), look(&program));
-        if !connected && passed >= OVERLOAD && usage::fills(passed, &looked.1, &now) {
-            // Nobody who is not of the graph gets an answer from the server any more.
-            return Ok(program);
-        }
-        if passed >= OVERLOAD {
+        let passed = looked.0.elapsed();
+        if !connected && passed >= OVERLOAD {
+            let now = look(&program);
+            if usage::fills(passed, &looked.1, &now) {
+                // Nobody who is not of the graph gets an answer from the server any more.
+                return Ok(program);
+            }
             looked = (Instant::now(), now);
         }
         if Instant::now() >= deadline {

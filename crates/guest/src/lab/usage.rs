@@ -79,10 +79,9 @@ pub(super) fn between(before: &[ThreadUse], after: Vec<ThreadUse>) -> Vec<Thread
 /// Whether real-time threads had nearly the whole processor between two looks that lie so far apart. The
 /// kernel keeps a twentieth for ordinary ones.
 pub(super) fn fills(passed: Duration, before: &[ThreadUse], after: &[ThreadUse]) -> bool {
-    let real_time = |thread: &ThreadUse| ["SCHED_FIFO", "SCHED_RR"].contains(&&*thread.policy);
     let used: u64 = between(before, after.to_vec())
         .iter()
-        .filter(|thread| real_time(thread))
+        .filter(|thread| thread.is_real_time())
         .map(|thread| thread.runtime_ns)
         .sum();
     u128::from(used) * 100 >= passed.as_nanos() * 80

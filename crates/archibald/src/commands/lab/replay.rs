@@ -7,7 +7,7 @@ use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use std::{env, fs, thread};
+use std::{fs, thread};
 
 use archibald_image::Cancel;
 use archibald_lab::bench::Prepared;
@@ -17,6 +17,7 @@ use archibald_lab::snapshot::RECORDING;
 use super::bench::{How, Workplace, failure};
 use super::kept::{Kept, again};
 use crate::commands::build;
+use crate::commands::exec::quote;
 use crate::failure::{Context as _, Exit, Failure};
 use crate::places;
 use crate::terminal::{self, Steps};
@@ -59,7 +60,6 @@ impl Replay {
             let wrong = format!("--before {} is no number of milliseconds", self.before);
             return Err(Failure::new(Exit::Use, wrong).with_remedy("Write --before 0.7."));
         }
-        // The whole machine's memory is there to look at; what comes before is the server's start.
         let at_ns = xrun.saturating_sub((self.before * 1e6) as u64);
         let recording = kept.folder.join(RECORDING);
         if !recording.is_file() {
@@ -108,9 +108,7 @@ fn where_it_stands(kept: &Kept, number: usize, xrun: u64, stopped: &Stopped) -> 
 }
 
 fn find_gdb() -> Result<PathBuf, Failure> {
-    let folders = places::search_path();
-    let found = env::split_paths(&folders).map(|folder| folder.join("gdb"));
-    found.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+    places::find_program("gdb").ok_or_else(|| {
         Failure::new(Exit::Environment, "gdb is missing").with_remedy(
             "On Debian or Ubuntu: apt-get install gdb. With --wait another debugger can attach.",
         )
@@ -172,12 +170,5 @@ fn wait(stopped: &mut Stopped, cancel: &Cancel) {
 
 /// A command line that a shell takes apart again into these words.
 fn shell_words(words: &[OsString]) -> String {
-    let quoted = |word: &OsString| {
-        let word = word.to_string_lossy();
-        match word.contains(|c: char| !c.is_ascii_alphanumeric() && !"-_./=".contains(c)) {
-            true => format!("'{}'", word.replace('\'', r"'\''")),
-            false => word.into_owned(),
-        }
-    };
-    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
+    words.iter().map(|word| quote(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
 }
