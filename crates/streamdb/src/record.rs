@@ -60,28 +60,35 @@ impl Place {
 pub(crate) struct Record {
     pub(crate) meta: Meta,
     pub(crate) place: Place,
+    /// CRC-32 of a value that is in the index, by which a reader verifies it: the SHA-256 costs more
+    /// than the look-up. Records of former formats have none, and content files have theirs by chunk.
+    pub(crate) sum: Option<u32>,
 }
 
 /// The bytes are no record, or not the record of that key.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unreadable(pub(crate) &'static str);
 
-const FORMAT: u8 = 2;
-/// As [`FORMAT`], without expiry and user metadata.
+const FORMAT: u8 = 3;
+/// As [`FORMAT`], without the sum of the value, and sealed with a part of a SHA-256.
+const FORMAT_2: u8 = 2;
+/// As [`FORMAT_2`], without expiry and user metadata.
 const FORMAT_1: u8 = 1;
-const SEAL: usize = 8;
+/// In the byte of the place: the sum of the value follows.
+const HAS_SUM: u8 = 0x80;
 
 impl Record {
     pub(crate) fn encode(&self, key: &Key) -> Vec<u8> {
         let kind = self.meta.content_type.as_bytes();
         let mut out = Vec::with_capacity(96 + kind.len());
         out.push(FORMAT);
-        out.push(match self.place {
+        let place = match self.place {
             Place::Record(_) => 0,
             Place::Table => 1,
             Place::File(_) => 2,
             Place::Open(_) => 3,
-        });
+        };
+        out.push(if self.sum.is_some() { place | HAS_SUM } else { place });
         for number in [self.meta.size, self.meta.version, self.meta.created, self.meta.modified] {
             out.extend_from_slice(&number.to_le_bytes());
         }
@@ -101,6 +108,9 @@ impl Record {
         if let Some(id) = self.place.file() {
             out.extend_from_slice(&id.to_bytes());
         }
+        if let Some(sum) = self.sum {
+            out.extend_from_slice(&sum.to_le_bytes());
+        }
         let seal = seal(key, &out);
         out.extend_from_slice(&seal);
         if let Place::Record(bytes) = &self.place {
@@ -112,7 +122,7 @@ impl Record {
     pub(crate) fn decode(key: &Key, bytes: &[u8]) -> Result<Self, Unreadable> {
         let mut rest = bytes;
         let [format, place] = take::<2>(&mut rest)?;
-        if format != FORMAT && format != FORMAT_1 {
+        if ![FORMAT, FORMAT_2, FORMAT_1].contains(&format) {
             return Err(Unreadable("its record has a format this program does not know"));
         }
         let [size, version, created, modified] =
@@ -131,12 +141,20 @@ impl Record {
                 user.insert(name, short_text(&mut rest)?);
             }
         }
+        let has_sum = format == FORMAT && place & HAS_SUM != 0;
+        let place = if has_sum { place & !HAS_SUM } else { place };
         let file = match place {
             2 | 3 => Some(ContentId::from_bytes(take::<16>(&mut rest)?)),
             _ => None,
         };
+        let sum = if has_sum { Some(u32::from_le_bytes(take::<4>(&mut rest)?)) } else { None };
         let sealed = bytes.get(..bytes.len() - rest.len()).ok_or(CUT)?;
-        if take::<SEAL>(&mut rest)? != seal(key, sealed) {
+        let intact = if format == FORMAT {
+            take::<4>(&mut rest)? == seal(key, sealed)
+        } else {
+            take::<8>(&mut rest)? == former_seal(key, sealed)
+        };
+        if !intact {
             return Err(Unreadable("its record does not match its own checksum"));
         }
         let place = match (place, file) {
@@ -153,7 +171,7 @@ impl Record {
         let open = matches!(place, Place::Open(_));
         let meta =
             Meta { size, checksum, version, created, modified, content_type, open, expires, user };
-        Ok(Self { meta, place })
+        Ok(Self { meta, place, sum })
     }
 }
 
@@ -163,14 +181,23 @@ const CUT: Unreadable = Unreadable("its record is cut short");
 
 /// Ties a record to its key. The engine checks its pages only when it repairs, so a flipped bit in
 /// a size or a content type would otherwise be believed.
-fn seal(key: &Key, record: &[u8]) -> [u8; SEAL] {
+fn seal(key: &Key, record: &[u8]) -> [u8; 4] {
+    let mut sum = crc32fast::Hasher::new();
+    for part in [key.as_bytes(), &[0], record] {
+        sum.update(part);
+    }
+    sum.finalize().to_le_bytes()
+}
+
+/// What records of former formats are sealed with.
+fn former_seal(key: &Key, record: &[u8]) -> [u8; 8] {
     use sha2::{Digest, Sha256};
     let digest = Sha256::new()
         .chain_update(key.as_bytes())
         .chain_update([0])
         .chain_update(record)
         .finalize();
-    let mut seal = [0; SEAL];
+    let mut seal = [0; 8];
     for (to, from) in seal.iter_mut().zip(digest) {
         *to = from;
     }
@@ -200,7 +227,9 @@ mod tests {
     use super::*;
 
     fn record(place: Place) -> Record {
+        let in_index = place.file().is_none();
         Record {
+            sum: in_index.then(|| crc32fast::hash(b"abc")),
             meta: Meta {
                 size: 3,
                 checksum: Checksum::of(b"abc"),
@@ -227,39 +256,60 @@ mod tests {
             Place::Open(ContentId::from_bytes([9; 16])),
         ] {
             let record = record(place);
-            assert_eq!(Record::decode(&key, &record.encode(&key)), Ok(record));
+            assert_eq!(Record::decode(&key, &record.encode(&key)), Ok(record.clone()));
+            // As one that was read in a former format is written again.
+            let without = Record { sum: None, ..record };
+            assert_eq!(Record::decode(&key, &without.encode(&key)), Ok(without));
         }
     }
 
-    /// A store written before values could expire is read as it stands.
+    /// A store written before values could expire, or had a sum of their own, is read as it stands.
     #[test]
-    fn a_record_of_the_first_format_is_still_read() {
+    fn records_of_former_formats_are_still_read() {
         let key = Key::new("k").unwrap();
-        let mut old = vec![1, 0];
-        for number in [3_u64, 7, 1, 2] {
-            old.extend_from_slice(&number.to_le_bytes());
+        for format in [FORMAT_1, FORMAT_2] {
+            let mut old = vec![format, 0];
+            for number in [3_u64, 7, 1, 2] {
+                old.extend_from_slice(&number.to_le_bytes());
+            }
+            old.extend_from_slice(Checksum::of(b"abc").as_bytes());
+            old.push(3);
+            old.extend_from_slice(b"a/b");
+            if format == FORMAT_2 {
+                old.extend_from_slice(&9_u64.to_le_bytes());
+                old.extend_from_slice(&[1, 1, 0, b'n', 1, 0, b'v']);
+            }
+            let seal = former_seal(&key, &old);
+            old.extend_from_slice(&seal);
+            old.extend_from_slice(b"abc");
+            let read = Record::decode(&key, &old).unwrap();
+            assert_eq!((read.place, read.meta.size), (Place::Record(b"abc".to_vec()), 3));
+            assert_eq!(read.sum, None);
+            let told = (read.meta.expires, read.meta.user.len());
+            assert_eq!(told, if format == FORMAT_2 { (Some(9), 1) } else { (None, 0) });
+            for at in 0..old.len() - 3 {
+                let mut changed = old.clone();
+                changed[at] ^= 0x10;
+                assert!(Record::decode(&key, &changed).is_err(), "format {format}, byte {at}");
+            }
         }
-        old.extend_from_slice(Checksum::of(b"abc").as_bytes());
-        old.push(3);
-        old.extend_from_slice(b"a/b");
-        let seal = seal(&key, &old);
-        old.extend_from_slice(&seal);
-        old.extend_from_slice(b"abc");
-        let read = Record::decode(&key, &old).unwrap();
-        assert_eq!((read.place, read.meta.size), (Place::Record(b"abc".to_vec()), 3));
-        assert_eq!((read.meta.expires, read.meta.user.len()), (None, 0));
     }
 
     #[test]
     fn no_changed_or_missing_byte_goes_unnoticed() {
         let key = Key::new("k").unwrap();
-        let whole = record(Place::File(ContentId::from_bytes([9; 16]))).encode(&key);
-        for at in 0..whole.len() {
-            let mut changed = whole.clone();
-            changed[at] ^= 0x10;
-            assert!(Record::decode(&key, &changed).is_err(), "byte {at}");
-            assert!(Record::decode(&key, &whole[..at]).is_err(), "cut at {at}");
+        let file = record(Place::File(ContentId::from_bytes([9; 16]))).encode(&key);
+        for whole in [file, record(Place::Table).encode(&key)] {
+            for at in 0..whole.len() {
+                for bit in 0..8 {
+                    let mut changed = whole.clone();
+                    changed[at] ^= 1 << bit;
+                    assert!(Record::decode(&key, &changed).is_err(), "byte {at}, bit {bit}");
+                }
+                assert!(Record::decode(&key, &whole[..at]).is_err(), "cut at {at}");
+            }
         }
+        let whole = record(Place::Table).encode(&key);
         assert!(Record::decode(&Key::new("other").unwrap(), &whole).is_err());
     }
 }

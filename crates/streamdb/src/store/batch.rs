@@ -118,8 +118,8 @@ impl Store {
                     Operation::Put { key, value, put } => {
                         let checksum = Sha256::new().chain_update(value);
                         let meta = put.meta(value.len() as u64, checksum, change.now);
-                        let (place, payload) = place_small(value.clone());
-                        let mut record = Record { meta, place };
+                        let (place, sum, payload) = place_small(value.clone());
+                        let mut record = Record { meta, place, sum };
                         let step = change.insert(key, &mut record, &payload, &put.conditions)?;
                         step.map(|_| Some(record.meta))
                     }

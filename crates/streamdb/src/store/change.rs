@@ -208,7 +208,7 @@ impl Change<'_> {
         source: &Conditions,
         conditions: &Conditions,
     ) -> Step<(Meta, bool)> {
-        let Record { mut meta, place } = match self.readable(from, source)? {
+        let Record { mut meta, place, sum } = match self.readable(from, source)? {
             Ok(record) => record,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -236,7 +236,7 @@ impl Change<'_> {
         };
         meta.created = self.now;
         meta.modified = self.now;
-        let mut record = Record { meta, place };
+        let mut record = Record { meta, place, sum };
         let done = self.insert(to, &mut record, &payload, conditions)?;
         Ok(done.map(|replaced| (record.meta, replaced)))
     }
@@ -275,9 +275,10 @@ impl Change<'_> {
         // The sums of an open stream go by its file and stay where they are.
         let place = std::mem::replace(&mut record.place, Place::Table);
         let unplaced = match &place {
-            Place::Open(_) => Record { meta: record.meta.clone(), place: Place::Record(vec![]) },
-            place => Record { meta: record.meta.clone(), place: place.clone() },
+            Place::Open(_) => Place::Record(vec![]),
+            place => place.clone(),
         };
+        let unplaced = Record { meta: record.meta.clone(), place: unplaced, sum: record.sum };
         self.forget(from, &unplaced)?;
         record.place = place;
         self.name(to, &mut record, &payload, listed)?;
@@ -446,5 +447,5 @@ fn lost() -> Record {
         expires: None,
         user: std::collections::BTreeMap::new(),
     };
-    Record { meta, place: Place::Table }
+    Record { meta, place: Place::Table, sum: None }
 }

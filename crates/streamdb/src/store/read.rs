@@ -1,6 +1,6 @@
 //! Reading values: whole or in part, verified before a byte is handed out.
 //!
-//! Small values are checked against their SHA-256, content files against the sums of their chunks.
+//! Small values are checked against their CRC-32, content files against the sums of their chunks.
 //! Checking everything that is stored is [`super::check`]'s.
 
 use std::io::{self, Read};
@@ -33,7 +33,7 @@ enum Content {
 /// What one transaction has seen of a value.
 pub(super) enum Seen {
     Nothing,
-    Whole(Meta, Vec<u8>),
+    Whole(Meta, Option<u32>, Vec<u8>),
     File(Meta, ContentId, Vec<u8>),
     Damaged(String),
 }
@@ -68,11 +68,17 @@ impl Store {
             let (meta, id, sums) = match self.inner.see(key)? {
                 Seen::Nothing => return Ok(None),
                 Seen::Damaged(detail) => return Err(damaged(key, detail)),
-                Seen::Whole(meta, _) | Seen::File(meta, ..) if meta.expired(self.inner.now()) => {
+                Seen::Whole(meta, ..) | Seen::File(meta, ..) if meta.expired(self.inner.now()) => {
                     return Ok(None);
                 }
-                Seen::Whole(meta, bytes) => {
-                    verify(key, &meta, &bytes)?;
+                Seen::Whole(meta, sum, bytes) => {
+                    let intact = match sum {
+                        Some(sum) => crc32fast::hash(&bytes) == sum,
+                        None => Checksum::of(&bytes) == meta.checksum,
+                    };
+                    if !intact || bytes.len() as u64 != meta.size {
+                        return Err(damaged(key, "its bytes are not those that were put"));
+                    }
                     return Ok(Some(Object {
                         key: key.clone(),
                         meta,
@@ -112,14 +118,14 @@ impl Inner {
                 let Some(bytes) = objects.get(key.as_bytes())? else {
                     return Ok(Seen::Nothing);
                 };
-                let Record { meta, place } = match Record::decode(key, bytes.value()) {
+                let Record { meta, place, sum } = match Record::decode(key, bytes.value()) {
                     Ok(record) => record,
                     Err(unreadable) => return Ok(Seen::Damaged(unreadable.0.to_owned())),
                 };
                 Ok::<_, Fault>(match place {
-                    Place::Record(value) => Seen::Whole(meta, value),
+                    Place::Record(value) => Seen::Whole(meta, sum, value),
                     Place::Table => match txn.open_table(VALUES)?.get(key.as_bytes())? {
-                        Some(value) => Seen::Whole(meta, value.value().to_vec()),
+                        Some(value) => Seen::Whole(meta, sum, value.value().to_vec()),
                         None => Seen::Damaged("its bytes are missing from the index".to_owned()),
                     },
                     Place::File(id) => match txn.open_table(FILES)?.get(&id.to_bytes())? {
@@ -139,13 +145,6 @@ impl Inner {
             })
             .map_err(|fault| self.read_fault(fault))
     }
-}
-
-pub(super) fn verify(key: &Key, meta: &Meta, bytes: &[u8]) -> Result<(), ReadError> {
-    if bytes.len() as u64 != meta.size || Checksum::of(bytes) != meta.checksum {
-        return Err(damaged(key, "its bytes do not match its SHA-256"));
-    }
-    Ok(())
 }
 
 fn told(key: &Key, refused: Refused) -> ReadError {

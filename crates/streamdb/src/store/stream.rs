@@ -97,7 +97,7 @@ impl Store {
             made.map_err(WriteError::io("make a content file of the store in", &inner.dir))?;
         let mut meta = put.meta(0, Sha256::new(), inner.now());
         meta.open = true;
-        let mut record = Record { meta, place: Place::Open(id) };
+        let mut record = Record { meta, place: Place::Open(id), sum: None };
         let replaced = inner.commit(false, |change| {
             change.effects.made.push(id);
             change.insert(key, &mut record, &[], &put.conditions)

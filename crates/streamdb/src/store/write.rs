@@ -253,18 +253,18 @@ impl Upload {
             .reserve
             .admit(in_index)
             .map_err(WriteError::io("make room in the store in", &inner.dir))?;
-        let (place, payload) = match staged {
+        let (place, sum, payload) = match staged {
             Some(staged) => {
                 let (id, sums) = inner
                     .content
                     .publish(staged)
                     .map_err(WriteError::io("finish a content file of the store in", &inner.dir))?;
-                (Place::File(id), sums)
+                (Place::File(id), None, sums)
             }
             None => place_small(small),
         };
         let made = place.file();
-        let mut record = Record { meta: put.meta(size, checksum, inner.now()), place };
+        let mut record = Record { meta: put.meta(size, checksum, inner.now()), place, sum };
         let replaced = inner.commit(false, |change| {
             change.effects.made.extend(made);
             change.insert(key, &mut record, &payload, &put.conditions)
@@ -308,9 +308,9 @@ pub(crate) fn commit_together(smalls: Vec<Small>) -> Vec<Result<Stored, WriteErr
     let done = inner.commit(false, |change| {
         let mut done = Vec::with_capacity(smalls.len());
         for Small { upload, key, put } in &smalls {
-            let (place, payload) = place_small(upload.small.clone());
+            let (place, sum, payload) = place_small(upload.small.clone());
             let meta = put.meta(upload.size, upload.checksum.clone(), now);
-            let mut record = Record { meta, place };
+            let mut record = Record { meta, place, sum };
             // Refuses before it changes anything, so the others stand.
             let step = change.insert(key, &mut record, &payload, &put.conditions)?;
             done.push(step.map(|replaced| Stored { meta: record.meta, replaced }));
@@ -348,11 +348,12 @@ impl Put {
     }
 }
 
-/// Where a value short enough for the index goes, and what goes into the table of values.
-pub(super) fn place_small(value: Vec<u8>) -> (Place, Vec<u8>) {
+/// Where a value short enough for the index goes, its sum, and what goes into the table of values.
+pub(super) fn place_small(value: Vec<u8>) -> (Place, Option<u32>, Vec<u8>) {
+    let sum = Some(crc32fast::hash(&value));
     if value.len() <= IN_RECORD {
-        (Place::Record(value), Vec::new())
+        (Place::Record(value), sum, Vec::new())
     } else {
-        (Place::Table, value)
+        (Place::Table, sum, value)
     }
 }
