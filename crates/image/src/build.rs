@@ -18,8 +18,8 @@ use crate::layer::Sketch;
 use crate::manifest::MANIFEST_SCHEMA;
 use crate::seal::{self, Durability, Unsound};
 use crate::{
-    BuildError, Cache, Cancel, Contention, Image, Lock, Manifest, Progress, Quiet, Request, Stage,
-    boot, space,
+    BuildError, Cache, Cancel, Contention, Hold, Image, Lock, Manifest, Progress, Quiet, Request,
+    Stage, boot, space,
 };
 
 /// The file system of a base.
@@ -166,8 +166,9 @@ impl<'a> Build<'a> {
     fn cached_image(&self) -> Result<Option<Image>, BuildError> {
         let Some(base) = self.base_key() else { return Ok(None) };
         let dir = self.cache.image(&self.image_id(&base));
+        let hold = Hold::of(&dir).ok();
         let found = self.cache.verify(&dir, self.progress, self.cancel);
-        Ok(self.sound(found)?.map(|manifest| Image::new(dir, manifest)))
+        Ok(self.sound(found)?.map(|manifest| Image::new(dir, manifest).held_by(hold)))
     }
 
     fn cached_base(&self) -> Result<Option<Manifest>, BuildError> {
@@ -278,7 +279,8 @@ impl<'a> Build<'a> {
         };
         let dir = self.cache.image(&manifest.id);
         let manifest = self.seal(&partial, &dir, manifest, Durability::Eventually)?;
-        Ok(Image::new(dir, manifest))
+        let hold = Hold::of(&dir).ok();
+        Ok(Image::new(dir, manifest).held_by(hold))
     }
 
     fn seal(

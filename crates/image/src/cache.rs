@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::build::{BASE_DISK, IMAGE_DISK};
 use crate::error::During;
 use crate::seal::{self, Unsound};
-use crate::{BuildError, Cancel, FileLock, Image, Manifest, Progress, Quiet, Stage, Tools};
+use crate::{BuildError, Cancel, FileLock, Hold, Image, Manifest, Progress, Quiet, Stage, Tools};
 
 /// An image cache: `debs/`, `base/<key>/`, `images/<id>/`, and `recipes/<key>`, which names the base
 /// that a recipe gave last.
@@ -89,8 +89,10 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoveError {
-    /// A machine stands on it.
-    #[error("image {id} is in use; delete the machine that stands on it first")]
+    /// A machine stands on it, or a process works with it.
+    #[error(
+        "image {id} is in use; delete the machine that stands on it, or wait for the command that works with it"
+    )]
     InUse {
         /// The image.
         id: String,
@@ -158,8 +160,9 @@ impl Cache {
         cancel: &Cancel,
     ) -> Result<Image, OpenError> {
         let found = self.resolve(id)?;
+        let hold = Hold::of(found.dir()).ok();
         match self.verify(found.dir(), progress, cancel) {
-            Ok(manifest) => Ok(Image::new(found.dir().to_owned(), manifest)),
+            Ok(manifest) => Ok(Image::new(found.dir().to_owned(), manifest).held_by(hold)),
             Err(Unsound::Absent) => {
                 Err(OpenError::Unknown { id: id.to_owned(), cache: self.root.clone() })
             }
@@ -191,7 +194,7 @@ impl Cache {
         Ok(manifest)
     }
 
-    /// Removes an image that is not among those in use, and bases that no image stands on any more;
+    /// Removes an image that is not among those in use nor held by a process, and bases that no image stands on any more;
     /// says how many bytes that freed.
     pub fn remove(&self, id: &str, in_use: &BTreeSet<String>) -> Result<u64, RemoveError> {
         let image = self.resolve(id)?;
@@ -199,21 +202,34 @@ impl Cache {
             return Err(RemoveError::InUse { id: image.id().to_owned() });
         }
         let _guard = self.lock(Contention::Fail, &Quiet, &Cancel::new())?;
-        Ok(self.discard(image.dir())? + self.discard_idle_bases()?)
+        match self.discard_image(image.dir())? {
+            Some(freed) => Ok(freed + self.discard_idle_bases()?),
+            None => Err(RemoveError::InUse { id: image.id().to_owned() }),
+        }
     }
 
-    /// Removes all images but the `keep` newest and those in use, and bases that no image stands on
-    /// any more; says how many bytes that freed. Every change of a guest file leaves an image
+    /// Removes all images but the `keep` newest, those in use and those that a process holds
+    /// ([`Hold`]), and bases that no image stands on any more; says how many bytes that freed. Every change of a guest file leaves an image
     /// behind.
     pub fn prune(&self, keep: usize, in_use: &BTreeSet<String>) -> Result<u64, RemoveError> {
         let _guard = self.lock(Contention::Fail, &Quiet, &Cancel::new())?;
         let mut freed = 0;
         for image in self.list().map_err(OpenError::from)?.iter().skip(keep) {
             if !in_use.contains(image.id()) {
-                freed += self.discard(image.dir())?;
+                freed += self.discard_image(image.dir())?.unwrap_or(0);
             }
         }
         Ok(freed + self.discard_idle_bases()?)
+    }
+
+    /// Removes an image unless a process holds it. Who comes for it meanwhile waits, and finds it gone.
+    fn discard_image(&self, dir: &Path) -> Result<Option<u64>, BuildError> {
+        match Hold::alone(dir) {
+            Ok(Some(_alone)) => self.discard(dir).map(Some),
+            Ok(None) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(0)),
+            Err(error) => Err(error).during("lock", dir),
+        }
     }
 
     fn discard_idle_bases(&self) -> Result<u64, RemoveError> {
@@ -360,6 +376,67 @@ mod tests {
         assert!(cache.list().unwrap().is_empty());
         let opened = cache.inspect("1", &Quiet, &Cancel::new());
         assert!(matches!(opened, Err(OpenError::Unknown { .. })));
+    }
+
+    /// An image as far as the cache looks at it without reading its disk.
+    fn image(cache: &Cache, id: &str, built: u64) -> PathBuf {
+        let dir = cache.image(id);
+        fs::create_dir_all(&dir).unwrap();
+        fs::create_dir_all(cache.base("base")).unwrap();
+        let manifest = serde_json::json!({
+            "schema": crate::MANIFEST_SCHEMA, "id": id, "base": "base", "suite": "trixie",
+            "kernel": null, "built": built, "packages": [], "artifacts": {},
+        });
+        fs::write(dir.join("manifest.json"), manifest.to_string()).unwrap();
+        dir
+    }
+
+    /// Two checkouts have one cache, and each knows only its own machines: the one pruned the image that
+    /// the other had a machine on, whose next run found no vmlinux.
+    #[test]
+    fn what_another_process_holds_is_not_pruned() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(dir.path());
+        let (held, idle) = (image(&cache, "aaaa", 1), image(&cache, "bbbb", 2));
+        let newest = image(&cache, "cccc", 3);
+        // util-linux's flock, another program altogether.
+        let mut other = std::process::Command::new("flock")
+            .args(["--shared", "--no-fork"])
+            .arg(&held)
+            .args(["sh", "-c", "echo held; exec sleep 600"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let out = other.stdout.take().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).unwrap();
+        assert_eq!(line, "held\n");
+
+        cache.prune(1, &BTreeSet::new()).unwrap();
+        assert!(held.is_dir() && !idle.exists() && newest.is_dir());
+        let removed = cache.remove("aaaa", &BTreeSet::new());
+        assert!(matches!(removed, Err(RemoveError::InUse { .. })), "{removed:?}");
+
+        other.kill().unwrap();
+        other.wait().unwrap();
+        cache.prune(1, &BTreeSet::new()).unwrap();
+        assert!(!held.exists() && newest.is_dir());
+    }
+
+    #[test]
+    fn an_opened_image_is_held_until_its_value_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(dir.path());
+        let path = image(&cache, "aaaa", 1);
+        let hold = Hold::of(&path).unwrap();
+        let twin = hold.clone();
+        drop(hold);
+        assert_eq!(cache.prune(0, &BTreeSet::new()).unwrap(), 0);
+        assert!(path.is_dir());
+        drop(twin);
+        cache.prune(0, &BTreeSet::new()).unwrap();
+        assert!(!path.exists());
+        assert!(Hold::of(&path).is_err());
     }
 
     #[test]

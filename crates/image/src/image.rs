@@ -1,7 +1,12 @@
-//! An image that was found whole: where its files are and what is in it.
+//! An image that was found whole: where its files are, what is in it, and who keeps it there.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::boot::{self, Contents, ModuleSource};
 use crate::build::{BASE_DISK, IMAGE_DISK};
@@ -16,6 +21,45 @@ use crate::{BuildError, Cancel, ExportError, Format, GuestFile, Kernel, Manifest
 pub struct Image {
     dir: PathBuf,
     manifest: Manifest,
+    hold: Option<Hold>,
+}
+
+/// Keeps an image from being removed as long as the value lives, whichever process would do it and
+/// whatever that knows of machines: a shared lock on the image's directory, which ends with the process.
+#[derive(Debug, Clone)]
+pub struct Hold {
+    _dir: Arc<File>,
+}
+
+/// Held or not, an image is the same.
+impl PartialEq for Hold {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Hold {}
+
+impl Hold {
+    /// Takes hold of the image in this directory.
+    ///
+    /// # Errors
+    /// What the system said of the directory: that there is none, for one.
+    pub fn of(dir: &Path) -> io::Result<Self> {
+        let file = File::open(dir)?;
+        flock(&file, FlockOperation::LockShared)?;
+        Ok(Self { _dir: Arc::new(file) })
+    }
+
+    /// The directory for oneself, to remove it; `None` while somebody holds it.
+    pub(crate) fn alone(dir: &Path) -> io::Result<Option<File>> {
+        let file = File::open(dir)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 /// Something in an image that belongs to one machine or person.
@@ -29,7 +73,17 @@ pub struct Impurity {
 
 impl Image {
     pub(crate) fn new(dir: PathBuf, manifest: Manifest) -> Self {
-        Self { dir, manifest }
+        Self { dir, manifest, hold: None }
+    }
+
+    /// The same with the hold that was taken before it was looked at.
+    pub(crate) fn held_by(self, hold: Option<Hold>) -> Self {
+        Self { hold, ..self }
+    }
+
+    /// Whether this value keeps the image from being removed.
+    pub fn is_held(&self) -> bool {
+        self.hold.is_some()
     }
 
     /// Its name in the cache.

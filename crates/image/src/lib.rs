@@ -35,7 +35,7 @@ pub use error::BuildError;
 pub use export::{ExportError, Format, export};
 pub use file_lock::FileLock;
 pub use guest_files::{Content, GuestFile, GuestTreeError, guest_tree};
-pub use image::{Image, Impurity};
+pub use image::{Hold, Image, Impurity};
 pub use kernel::Kernel;
 pub use lock::{Drift, Lock, LockError};
 pub use manifest::{Artifact, MANIFEST_SCHEMA, Manifest, Package};

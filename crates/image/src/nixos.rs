@@ -16,7 +16,7 @@ use crate::digest::Key;
 use crate::error::During;
 use crate::manifest::MANIFEST_SCHEMA;
 use crate::seal::{self, Durability, Unsound};
-use crate::{BuildError, Cache, Cancel, Contention, Image, Manifest, Progress, Stage, Tools};
+use crate::{BuildError, Cache, Cancel, Contention, Hold, Image, Manifest, Progress, Stage, Tools};
 
 /// The expression that is built, below the flake's folder.
 const EXPRESSION: &str = "modules/ArchibaldVM/build.nix";
@@ -87,8 +87,9 @@ impl NixosBuild<'_> {
         key.add(built.store.as_os_str().as_encoded_bytes());
         let (base_id, id) = (key.add("base").name(), key.add("image").name());
         let dir = self.cache.image(&id);
+        let hold = Hold::of(&dir).ok();
         match self.cache.verify(&dir, self.progress, self.cancel) {
-            Ok(manifest) => return Ok(Image::new(dir, manifest)),
+            Ok(manifest) => return Ok(Image::new(dir, manifest).held_by(hold)),
             Err(Unsound::Cancelled) => return Err(BuildError::Cancelled),
             // Its files come out of Nix' store again.
             Err(Unsound::Absent | Unsound::Damaged { .. }) => {}
@@ -204,7 +205,8 @@ impl NixosBuild<'_> {
         };
         let dir = self.cache.image(id);
         let manifest = self.seal(&partial, &dir, manifest, Durability::Eventually)?;
-        Ok(Image::new(dir, manifest))
+        let hold = Hold::of(&dir).ok();
+        Ok(Image::new(dir, manifest).held_by(hold))
     }
 
     fn qemu_img(&self, command: &mut Command) -> Result<(), BuildError> {

@@ -41,6 +41,10 @@ impl Keep {
             signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
         }
         let instance = places::instance(Some(&self.name))?;
+        // As long as the machine runs, nobody's `prune` takes its image away, and nobody's need know of it.
+        let record = instance.record()?;
+        let image = record.as_ref().and_then(|record| record.boot.disk.parent());
+        let _held = image.and_then(|dir| archibald_image::Hold::of(dir).ok());
         let Some((qemu, arguments)) = self.qemu.split_first() else {
             return Err(Failure::new(Exit::Use, "no QEMU given"));
         };

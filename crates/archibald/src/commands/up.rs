@@ -119,11 +119,12 @@ impl Up {
             ports_free(machine, &file.path)?;
         }
         borrowed::possible(machine)?;
+        // Held until the keeper, which has it from here, holds it itself.
         let (image, boot) = self.image(file, instance, &steps, &cancel)?;
         let choice = self.accel.choose(&qemu, &boot, &steps);
         let fresh = !instance.files().disk.exists();
         let started = self
-            .prepare(file, instance, &image, &boot, &choice, &qemu, &steps)
+            .prepare(file, instance, image.id(), &boot, &choice, &qemu, &steps)
             .and_then(|launch| boot_up(&launch, &steps, &flag));
         // The error of the start is the one to tell; what cannot be taken away stays written down.
         if started.is_err() && borrowed::mend(instance).is_ok() && fresh {
@@ -142,12 +143,12 @@ impl Up {
         instance: &Instance,
         steps: &Steps,
         cancel: &Cancel,
-    ) -> Result<(String, BootFiles), Failure> {
+    ) -> Result<(Image, BootFiles), Failure> {
         let record = instance.record()?.filter(|_| instance.files().disk.exists());
         if let (Some(record), false) = (record, self.recreate) {
             build::need_tools(file.machine.image.os)?;
             return match build::cache()?.inspect(&record.image, steps, cancel) {
-                Ok(_) => {
+                Ok(image) => {
                     let newer = match build::is_outdated(&record.image, file) {
                         true => "; its image is not what the files give now",
                         false => "",
@@ -156,7 +157,7 @@ impl Up {
                         "starting \"{}\" on its own disk{newer}; --recreate would take a fresh one",
                         instance.name()
                     ));
-                    Ok((record.image, record.boot))
+                    Ok((image, record.boot))
                 }
                 Err(OpenError::Cancelled) => Err(Failure::interrupted()),
                 Err(error) => Err(Failure::new(
@@ -171,7 +172,7 @@ impl Up {
         if self.recreate {
             let _ = fs::remove_file(instance.files().disk);
         }
-        Ok((image.id().to_owned(), boot))
+        Ok((image, boot))
     }
 
     /// Puts the instance's disk, keys, network, devices and credentials in place.

@@ -1,17 +1,16 @@
 //! `archibald export libvirt`: the domain and network XML, with the files that they name.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use archibald_host::Root;
-use archibald_image::{Cancel, OpenError};
+use archibald_image::{Cancel, Image, OpenError};
 use archibald_machine::units::Bytes;
 use archibald_machine::{Machine, NetworkMode, StoreDoor};
 use archibald_vm::argv::BootFiles;
-use archibald_vm::instance::Directories;
+use archibald_vm::instance::{Directories, Instance};
 use archibald_vm::libvirt::{self, Backing, ExportFiles, network_name};
 use archibald_vm::qemu::Qemu;
 use archibald_vm::{credentials, ssh::Identity};
@@ -59,37 +58,37 @@ impl Libvirt {
         let qemu = Qemu::find(places::qemu())
             .map_err(|e| Failure::new(Exit::Environment, &e).with_remedy(e.remedy()))?;
         let (image, boot) = self.image(&file, &out, &steps, &cancel)?;
+        let id = image.id();
         let choice = self.accel.choose(&qemu, &boot, &steps);
         steps.finish();
         drop(steps);
 
         let files = self.prepare(machine, &out, &boot, choice.accelerator.judged())?;
-        remember(&out, &image)?;
+        remember(&out, id)?;
         let online = places::host_limits().cpus.unwrap_or_default();
         let export = libvirt::Export {
             machine,
             accelerator: choice.accelerator,
             online: &online,
-            image: &image,
+            image: id,
             arguments: &boot.arguments,
             files: &files,
             huge_page: huge_page(machine)?,
             bridge_is_there: bridge_is_there(machine),
         };
         let domain = out.join("domain.xml");
-        write(&domain, libvirt::domain(&export).as_bytes(), 0o644)?;
+        place(&out).write("domain.xml", libvirt::domain(&export).as_bytes(), 0o644)?;
         let network = match libvirt::network(&export) {
             Some(xml) => {
-                let path = out.join("network.xml");
-                write(&path, xml.as_bytes(), 0o644)?;
-                Some(path)
+                place(&out).write("network.xml", xml.as_bytes(), 0o644)?;
+                Some(out.join("network.xml"))
             }
             None => None,
         };
         let closed = closed_folders(&files);
         if self.json {
             terminal::say_json(&json!({
-                "schema": 1, "name": machine.name, "folder": out, "image": image, "domain": domain,
+                "schema": 1, "name": machine.name, "folder": out, "image": id, "domain": domain,
                 "network": network, "ready": files.ready, "closed": closed,
             }));
         } else {
@@ -119,7 +118,7 @@ impl Libvirt {
         out: &Path,
         steps: &Steps,
         cancel: &Cancel,
-    ) -> Result<(String, BootFiles), Failure> {
+    ) -> Result<(Image, BootFiles), Failure> {
         let disk = out.join(DISK);
         let known = image_of(out);
         if disk.exists() && !self.recreate {
@@ -134,7 +133,8 @@ impl Libvirt {
                     if build::is_outdated(&id, file) {
                         steps.note("the disk is kept; its image is not what the files give now, --recreate would take a fresh one");
                     }
-                    Ok((id, boot_files(&image)?))
+                    let boot = boot_files(&image)?;
+                    Ok((image, boot))
                 }
                 Err(OpenError::Cancelled) => Err(Failure::interrupted()),
                 Err(error) => {
@@ -153,7 +153,7 @@ impl Libvirt {
             disk_chain(&disk)?;
             fs::remove_file(&disk).context(disk.display())?;
         }
-        Ok((image.id().to_owned(), boot))
+        Ok((image, boot))
     }
 
     /// Puts disk, kernel, keys and settings in place.
@@ -164,6 +164,7 @@ impl Libvirt {
         boot: &BootFiles,
         judged: bool,
     ) -> Result<ExportFiles, Failure> {
+        let place = place(out);
         let disk = out.join(DISK);
         if !disk.exists() {
             create_disk(&boot.disk, &disk, machine.disk)?;
@@ -174,10 +175,6 @@ impl Libvirt {
         let mut settings = credentials::settings(machine, &public, host_key, judged)
             .map_err(|error| Failure::new(Exit::Use, error))?;
         if machine.network.is_on_bridge() {
-            // The folder holds what an instance's does, so that it keeps its token in the same way.
-            let above = out.parent().unwrap_or(out).to_owned();
-            let name = out.file_name().unwrap_or_default().to_string_lossy();
-            let place = Directories { state: above.clone(), runtime: above }.instance(&name);
             let token = machine.store_wants_token().then(|| place.store_token()).transpose()?;
             settings.store_door = Some(StoreDoor { token, anywhere: false });
         }
@@ -192,24 +189,19 @@ impl Libvirt {
         // Copies: libvirt gives kernel and initrd to the account that QEMU runs as.
         copy(&boot.kernel, &files.kernel)?;
         copy(&boot.initrd, &files.initrd)?;
-        write(&files.settings, &serde_json::to_vec(&settings).unwrap_or_default(), 0o600)?;
+        place.write("settings", &serde_json::to_vec(&settings).unwrap_or_default(), 0o600)?;
         if !files.ready.exists() {
-            write(&files.ready, b"", 0o644)?;
+            place.write("ready", b"", 0o644)?;
         }
         Ok(files)
     }
 }
 
-/// Writes a file whole or not at all.
-fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), Failure> {
-    let partial = path.with_extension("partial");
-    let attempt = || {
-        let _ = fs::remove_file(&partial);
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true).mode(mode).open(&partial)?.write_all(content)?;
-        fs::rename(&partial, path)
-    };
-    attempt().context(path.display())
+/// The folder as an instance's: it holds what that does, and is written to in the same way.
+fn place(out: &Path) -> Instance {
+    let above = out.parent().unwrap_or(out).to_owned();
+    let name = out.file_name().unwrap_or_default().to_string_lossy();
+    Directories { state: above.clone(), runtime: above }.instance(&name)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
