@@ -7,113 +7,15 @@
 )]
 #![allow(clippy::print_stdout, reason = "what was skipped is told")]
 
+mod browser;
 mod server;
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-
-use base64::Engine;
+use browser::Browser;
 use serde_json::{Value, json};
 use server::{agent, fresh};
 
-/// A browser, led over the WebDriver protocol.
-struct Browser {
-    driver: Child,
-    session: String,
-}
-
-impl Browser {
-    /// `None`, with a line that says so, where there is no Chromium.
-    fn start(dark: bool) -> Option<Self> {
-        let driver = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn();
-        let Ok(mut driver) = driver else {
-            println!("SKIPPED: no chromedriver (apt-get install chromium chromium-driver)");
-            return None;
-        };
-        let out = BufReader::new(driver.stdout.take().unwrap());
-        let port = out.lines().map_while(Result::ok).find_map(|line| {
-            line.rsplit_once("on port ")
-                .and_then(|(_, port)| port.trim_end_matches('.').parse::<u16>().ok())
-                .filter(|&port| port != 0)
-        });
-        let base = format!("http://127.0.0.1:{}/session", port.unwrap());
-        let mut arguments = vec![
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-dev-shm-usage",
-            "--disable-gpu",
-            "--window-size=1100,800",
-            "--autoplay-policy=no-user-gesture-required",
-        ];
-        if dark {
-            arguments.push("--force-dark-mode");
-        }
-        let wanted = json!({ "capabilities": { "alwaysMatch": {
-            "goog:chromeOptions": { "args": arguments },
-            "goog:loggingPrefs": { "browser": "ALL" },
-        } } });
-        let mut browser = Self { driver, session: base };
-        let told = browser.post("", &wanted);
-        let id = told["sessionId"].as_str().unwrap_or_else(|| panic!("no session: {told}"));
-        browser.session = format!("{}/{id}", browser.session);
-        Some(browser)
-    }
-
-    #[track_caller]
-    fn post(&self, path: &str, body: &Value) -> Value {
-        let mut answer =
-            agent().post(format!("{}{path}", self.session)).send(body.to_string()).unwrap();
-        let text = answer.body_mut().with_config().limit(1 << 28).read_to_string().unwrap();
-        let told: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(answer.status(), 200, "{path}: {told}");
-        told["value"].clone()
-    }
-
-    #[track_caller]
-    fn run(&self, script: &str) -> Value {
-        self.post("/execute/sync", &json!({ "script": script, "args": [] }))
-    }
-
-    /// Asks until the expression is true; the runner's own time limit is the only clock.
-    #[track_caller]
-    fn until(&self, expression: &str) {
-        for _ in 0..1200 {
-            if self.run(&format!("return !!({expression})")) == json!(true) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        panic!(
-            "never came true: {expression}; the page: {}",
-            self.run("return document.body.innerText")
-        );
-    }
-
-    fn names(&self) -> Value {
-        self.run("return [...document.querySelectorAll('#rows tr')].map(r => r.dataset.key)")
-    }
-
-    fn screenshot(&self, name: &str) {
-        // Only kept for whoever wants to look.
-        let Some(dir) = std::env::var_os("STREAMDB_SCREENSHOTS") else { return };
-        let mut answer = agent().get(format!("{}/screenshot", self.session)).call().unwrap();
-        let text = answer.body_mut().with_config().limit(1 << 28).read_to_string().unwrap();
-        let told: Value = serde_json::from_str(&text).unwrap();
-        let image = told["value"].as_str().unwrap();
-        let image = base64::engine::general_purpose::STANDARD.decode(image).unwrap();
-        std::fs::write(Path::new(&dir).join(name), image).unwrap();
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        // The driver ends the browser that it started.
-        let _ = agent().delete(&self.session).call();
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
-    }
+fn names(browser: &Browser) -> Value {
+    browser.run("return [...document.querySelectorAll('#rows tr')].map(r => r.dataset.key)")
 }
 
 /// Two seconds of a fading tone, as a WAV of 16 bits.
@@ -176,7 +78,7 @@ fn upload_search_play_delete_and_undo() {
     let suffix = suffix.as_object().unwrap().values().next().unwrap().as_str().unwrap();
     browser.post(&format!("/element/{suffix}/value"), &json!({ "text": ".wav" }));
     browser.until("document.querySelectorAll('#rows tr').length === 1");
-    assert_eq!(browser.names(), json!(["takes/tone.wav"]));
+    assert_eq!(names(&browser), json!(["takes/tone.wav"]));
 
     // Play, by keyboard: down into the list, then open.
     browser.post(&format!("/element/{suffix}/value"), &json!({ "text": "\u{e015}" }));
@@ -205,13 +107,8 @@ fn upload_search_play_delete_and_undo() {
     assert_eq!(server.get("notes.txt"), None);
 
     // Nothing was refused by the page's own policy, and no script failed.
-    let log = browser.post("/se/log", &json!({ "type": "browser" }));
-    let wrong: Vec<_> = log
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|line| line["level"] == "SEVERE" && !line["message"].to_string().contains("412"))
-        .collect();
+    let mut wrong = browser.complaints();
+    wrong.retain(|line| !line["message"].to_string().contains("412"));
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
@@ -257,6 +154,10 @@ fn live_streams_are_followed_and_runs_have_their_picture() {
     assert_eq!(xruns, json!(4));
     let told = browser.run("return document.getElementById('run').innerText");
     assert!(told.as_str().unwrap().contains("virtual time"), "{told}");
+    // The report's own figure, and its curve above the histogram.
+    let worst = browser.run("return document.querySelector('#run .worst').textContent");
+    assert_eq!(worst, json!("worst 41.73 µs"));
+    assert_eq!(browser.run("return document.querySelectorAll('#run .curve').length"), json!(1));
     browser.screenshot("run.png");
 }
 

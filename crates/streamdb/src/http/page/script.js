@@ -317,12 +317,14 @@ async function openRun(entry) {
   try { run = await (await ask(address(entry.key))).json(); } catch { return; }
   if (opened !== entry || !/^archibald\.run\//.test(run.schema)) return;
   const told = run.conditions || {}, counters = Object.entries(run.counters || {});
-  const facts = [["Source", run.source], ["Graph", [told.server, told.quantum && told.quantum + " frames", told.rate && told.rate + " Hz"].filter(Boolean).join(", ")],
-    ["Program", told.program], ["Load", told.load], ["Kernel", told.kernel], ["Periods", run.periods],
-    ["Xruns", counters.map(([name, number]) => name + " " + number).join(", ")]];
-  const list = make("dl");
+  const facts = [["Source", run.source === "emulation" ? "emulation: not judged" : run.source], ["Graph", [told.server, told.quantum && told.quantum + " frames", told.rate && told.rate + " Hz"].filter(Boolean).join(", ")],
+    ["Program", told.program], ["Load", told.load], ["Kernel", told.kernel], ["Host", told.host],
+    ["Periods", run.periods || undefined], ["Xruns", counters.map(([name, number]) => name + " " + number).join(", ")]];
+  const list = make("dl"), whole = (run.histograms || []).filter((named) => !named.name.includes("/"));
+  for (const named of (run.histograms || []).filter((named) => named.name.includes("/"))) facts.push([named.title, "worst " + micro(named.histogram.max_ns)]);
   for (const [name, value] of facts) if (value !== undefined && value !== "") list.append(make("dt", { textContent: name }), make("dd", { textContent: value }));
-  $("run").replaceChildren(list, timeline(run), ...(run.histograms || []).map(histogram));
+  // A meter of wake-ups looks for no xruns, and a picture without any would look like none.
+  $("run").replaceChildren(list, ...(counters.length ? [timeline(run)] : []), ...whole.flatMap(distribution));
   $("run").hidden = false;
   $("text").hidden = true;
 }
@@ -351,21 +353,54 @@ function timeline(run) {
   return figure(xruns.length + (xruns.length === 1 ? " xrun" : " xruns") + " told in " + milliseconds(end - start) + " (" + run.source + ")", picture);
 }
 
-// Counts on a logarithmic scale: one late period in a million is what one looks for.
-function histogram(named) {
-  const { bins = [], max_ns: most } = named.histogram, picture = svg("svg", { viewBox: "0 0 600 130" });
-  const title = named.title + (most === undefined ? ", no samples" : ", at most " + milliseconds(most));
-  if (!bins.length) return figure(title, picture);
-  const last = Math.max(...bins.map((b) => b[0])) + 1, first = Math.min(...bins.map((b) => b[0]));
-  const top = Math.log10(Math.max(...bins.map((b) => b[1])) + 1), span = Math.max(1, last - first);
-  for (const [at, number] of bins) {
-    const tall = 100 * Math.log10(number + 1) / top;
-    picture.append(svg("rect", { x: 600 * (at - first) / span, width: Math.max(1.5, 600 / span - 0.5), y: 105 - tall, height: tall, class: "bin" },
-      svg("title", {}, at + " µs: " + number)));
+// The two pictures of a distribution, on scales of powers of ten: one late period in a million is what one
+// looks for. Both say the largest sample exactly.
+const FRAME = { left: 62, right: 590, top: 18, bottom: 132 };
+const micro = (ns) => (ns / 1e3).toLocaleString([], { maximumFractionDigits: 2 }) + " µs";
+
+function frame(last, low, high, label) {
+  const { left, right, top, bottom } = FRAME, picture = svg("svg", { viewBox: "0 0 600 158" });
+  const x = (us) => left + (right - left) * us / last;
+  const y = (value) => value <= 0 ? bottom : bottom - (bottom - top) * Math.max(0, Math.log10(value) - low) / (high - low);
+  for (let power = low; power <= high; power += 1) {
+    const at = y(10 ** power);
+    picture.append(svg("line", { x1: left, x2: right, y1: at, y2: at, class: "axis" }),
+      svg("text", { x: left - 6, y: at + 4, "text-anchor": "end" }, label(power)));
   }
-  picture.append(svg("line", { x1: 0, x2: 600, y1: 105, y2: 105, class: "axis" }),
-    svg("text", { x: 0, y: 124 }, first + " µs"), svg("text", { x: 600, y: 124, "text-anchor": "end" }, last + " µs"));
-  return figure(title + "; counts on a logarithmic scale", picture);
+  picture.append(svg("text", { x: left, y: 152 }, "0"), svg("text", { x: right, y: 152, "text-anchor": "end" }, last.toLocaleString() + " µs"));
+  return { picture, x, y };
+}
+
+function worst(picture, x, most) {
+  const at = x(most / 1e3), end = at > 300;
+  picture.append(svg("line", { x1: at, x2: at, y1: FRAME.top - 4, y2: FRAME.bottom, class: "xrun" }),
+    svg("text", { x: at + (end ? 0 : 2), y: 11, "text-anchor": end ? "end" : "start", class: "worst" }, "worst " + micro(most)));
+}
+
+function distribution(named) {
+  const { bins = [], max_ns: most } = named.histogram, all = bins.reduce((sum, b) => sum + b[1], 0);
+  if (!all) return [figure(named.title + ", no samples", svg("svg", { viewBox: "0 0 600 20" }))];
+  const last = bins[bins.length - 1][0] + 2, width = Math.max(1, Math.ceil(last / 400)), columns = new Map();
+  for (const [at, number] of bins) { const key = Math.floor(at / width) * width; columns.set(key, (columns.get(key) || 0) + number); }
+  const high = Math.floor(Math.log10(Math.max(...columns.values()))) + 1, low = -(Math.floor(Math.log10(all)) + 1);
+  const counts = frame(last, 0, high, (power) => (10 ** power).toLocaleString());
+  for (const [at, number] of columns) {
+    const left = counts.x(at), top = Math.min(counts.y(number), FRAME.bottom - 3);
+    counts.picture.append(svg("rect", { x: left, width: Math.max(1.2, counts.x(at + width) - left - 0.3), y: top, height: FRAME.bottom - top, class: "bin" },
+      svg("title", {}, at + (width > 1 ? " to " + (at + width) : "") + " µs: " + number.toLocaleString())));
+  }
+  worst(counts.picture, counts.x, most);
+  const shares = frame(last, low, 0, (power) => (100 * 10 ** power).toLocaleString([], { maximumFractionDigits: 9 }) + " %");
+  let above = all, path = "M" + shares.x(bins[0][0]) + " " + shares.y(1);
+  for (const [at, number] of bins) {
+    path += "L" + shares.x(at + 1) + " " + shares.y(above / all);
+    above -= number;
+    path += "L" + shares.x(at + 1) + " " + shares.y(above / all);
+  }
+  shares.picture.append(svg("path", { d: path, class: "curve" }));
+  worst(shares.picture, shares.x, most);
+  return [figure(named.title + ": " + all.toLocaleString() + " samples, on a logarithmic scale", counts.picture),
+    figure("Share of the samples above a latency", shares.picture)];
 }
 
 function outline(samples, columns) {
