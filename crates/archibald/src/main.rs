@@ -4,6 +4,7 @@ mod borrowed;
 mod cli;
 mod commands;
 mod failure;
+mod picture;
 mod places;
 mod terminal;
 

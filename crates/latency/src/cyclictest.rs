@@ -35,6 +35,40 @@ pub struct Thread {
     pub beyond: u64,
 }
 
+/// What cyclictest says of one of its threads while it runs, asked by SIGUSR1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Which thread, from 0.
+    pub thread: usize,
+    /// Samples so far.
+    pub samples: u64,
+    /// The newest, in microseconds.
+    pub newest_us: u64,
+    /// Their mean, in microseconds.
+    pub mean_us: u64,
+    /// The largest so far, in microseconds.
+    pub worst_us: u64,
+}
+
+impl Status {
+    /// Reads a line such as `T: 0 ( 1383) P:95 I:1000 C:   2001 Min:      3 Act:    8 Avg:    9 Max:     45`;
+    /// any other is none.
+    pub fn from_line(line: &str) -> Option<Self> {
+        let number = |key: &str| -> Option<u64> {
+            let rest = line.split_once(key)?.1.trim_start();
+            rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        };
+        let thread = line.strip_prefix("T:").and_then(|_| number("T:"))?;
+        Some(Self {
+            thread: usize::try_from(thread).ok()?,
+            samples: number(" C:")?,
+            newest_us: number(" Act:")?,
+            mean_us: number(" Avg:")?,
+            worst_us: number(" Max:")?,
+        })
+    }
+}
+
 /// A document that is no result of cyclictest.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -239,12 +239,20 @@ pub struct Xrun {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NamedHistogram {
-    /// Stays the same over versions: `callback`, `wakeup`, `round-trip`.
+    /// Stays the same over versions: `callback`, `wakeup`, `round-trip`. A part of another
+    /// distribution has its name and, after a slash, which part: `wakeup/cpu1`.
     pub name: String,
     /// What was timed, for people.
     pub title: String,
     /// The samples.
     pub histogram: Histogram,
+}
+
+impl NamedHistogram {
+    /// The name of the distribution that this one is a part of.
+    pub fn part_of(&self) -> Option<&str> {
+        self.name.split_once('/').map(|(whole, _)| whole)
+    }
 }
 
 /// The server's own estimate of how much of a period is used, in percent.

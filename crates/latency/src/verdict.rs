@@ -20,6 +20,8 @@ pub enum Verdict {
     NotEnoughSamples,
     /// The figures are an emulator's: none is held against a limit.
     NotJudged,
+    /// Nothing was asked of them.
+    NotAsked,
 }
 
 impl Verdict {
@@ -30,6 +32,7 @@ impl Verdict {
             Self::Broken => "broken",
             Self::NotEnoughSamples => "not enough samples",
             Self::NotJudged => "emulated: not judged",
+            Self::NotAsked => "no limit was asked",
         }
     }
 }
@@ -179,7 +182,8 @@ pub fn judge(runs: &[Run], target: &Target) -> Judgement {
     let verdict = match () {
         () if !judged => Verdict::NotJudged,
         () if any(Outcome::Broken) => Verdict::Broken,
-        () if any(Outcome::NotEnoughSamples) || criteria.is_empty() => Verdict::NotEnoughSamples,
+        () if criteria.is_empty() => Verdict::NotAsked,
+        () if any(Outcome::NotEnoughSamples) => Verdict::NotEnoughSamples,
         () => Verdict::Held,
     };
     let at_most = target.limits.iter().find_map(|limit| match limit {
@@ -320,6 +324,14 @@ impl<'a> Tally<'a> {
             if other {
                 notes.push("The runs come from different sources and should not be pooled.".into());
             }
+            let differing = differing(first, all);
+            if !differing.is_empty() {
+                notes.push(format!(
+                    "The runs were taken under different conditions ({}): together they show how often \
+                     such a mixture is late, not how often any one of them is.",
+                    differing.join(", ")
+                ));
+            }
         }
         notes
     }
@@ -450,6 +462,23 @@ impl<'a> Tally<'a> {
             .flatten();
         (found, bound, outcome, more)
     }
+}
+
+/// The names of the conditions that are not those of the first run. Seeds are meant to differ.
+fn differing(first: &Run, all: &[Run]) -> Vec<String> {
+    let own = first.conditions.rows();
+    let mut names: Vec<String> = Vec::new();
+    for rows in all.iter().map(|run| run.conditions.rows()) {
+        let missing = |a: &[(String, String)], b: &[(String, String)]| -> Vec<String> {
+            a.iter().filter(|row| !b.contains(row)).map(|(name, _)| name.clone()).collect()
+        };
+        for name in missing(&own, &rows).into_iter().chain(missing(&rows, &own)) {
+            if name != "seed" && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    names
 }
 
 type Found = (String, Option<String>, Outcome, Option<More>);

@@ -102,7 +102,7 @@ fn a_lab_s_limit_is_a_count() {
 }
 
 #[test]
-fn no_runs_or_no_meter_or_no_limit_is_no_evidence() {
+fn no_runs_or_no_meter_is_no_evidence_and_no_limit_no_verdict() {
     let target = Target::xruns(0);
     assert_eq!(judge(&[], &target).verdict, Verdict::NotJudged);
     let mut blind = run(1, 7500, &[]);
@@ -110,7 +110,7 @@ fn no_runs_or_no_meter_or_no_limit_is_no_evidence() {
     assert_eq!(judge(&[blind.clone()], &target).verdict, Verdict::NotEnoughSamples);
     assert_eq!(judge(&[blind], &Target::audio()).verdict, Verdict::NotEnoughSamples);
     let none = Target { limits: Vec::new(), confidence: Confidence::C95 };
-    assert_eq!(judge(&[run(1, 7500, &[])], &none).verdict, Verdict::NotEnoughSamples);
+    assert_eq!(judge(&[run(1, 7500, &[])], &none).verdict, Verdict::NotAsked);
 }
 
 #[test]

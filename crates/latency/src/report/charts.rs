@@ -62,10 +62,14 @@ pub(super) fn histogram(named: &NamedHistogram, limit: Option<u64>) -> (String, 
     (format!("{}-histogram", named.name), svg)
 }
 
-/// Shares of samples above a latency, on a logarithmic scale. What lies below the grey border no
-/// sample of this size can show.
+/// Shares of samples above a latency, on a logarithmic scale, above the faint curves of what they
+/// consist of. What lies below the grey border no sample of this size can show.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
-pub(super) fn complementary(series: &[(String, &Histogram)], limit: Option<u64>) -> (String, Svg) {
+pub(super) fn complementary(
+    series: &[(String, &Histogram)],
+    faint: &[&Histogram],
+    limit: Option<u64>,
+) -> (String, Svg) {
     let largest = |ns: fn(&Histogram) -> Option<u64>| {
         series.iter().filter_map(|(_, histogram)| ns(histogram)).max().unwrap_or(0)
     };
@@ -83,19 +87,12 @@ pub(super) fn complementary(series: &[(String, &Histogram)], limit: Option<u64>)
     frame.draw_decades(&mut svg, |power| percent(10_f64.powi(power)));
     frame.draw_x(&mut svg, "latency, us");
     let told = format!("below {}: not carried by {}", percent(border), count(samples, "sample"));
-    svg.text("note", (left + 8.0, (y + 15.0).min(frame.place.1 - 4.0)), Anchor::Start, &told);
+    for histogram in faint {
+        svg.path("curve faint", &steps(&frame, histogram), None);
+    }
     for (i, (name, histogram)) in series.iter().enumerate() {
         let class = if i == 0 { "curve" } else { "curve second" };
-        let mut points = Vec::new();
-        let mut before = None;
-        for (us, share) in histogram.complementary() {
-            let x = frame.at_x(us as f64);
-            if let Some(before) = before {
-                points.push((x, frame.at_y(before)));
-            }
-            points.push((x, frame.at_y(share)));
-            before = Some(share);
-        }
+        let points = steps(&frame, histogram);
         svg.path(class, &points, None);
         if series.len() > 1 {
             let at = 300.0 + 200.0 * i as f64;
@@ -113,8 +110,25 @@ pub(super) fn complementary(series: &[(String, &Histogram)], limit: Option<u64>)
             28.0,
         );
     }
+    // Above the lines that cross it.
+    let below = (y + 15.0).min(frame.place.1 - 4.0);
+    svg.text("note told", (left + 8.0, below), Anchor::Start, &told);
     svg.text("number", (left - 8.0, 14.0), Anchor::End, "above");
     ("complementary".to_owned(), svg)
+}
+
+/// The corners of a complementary distribution's curve.
+#[allow(clippy::cast_precision_loss)]
+fn steps(frame: &Frame, histogram: &Histogram) -> Vec<(f64, f64)> {
+    let mut points = Vec::new();
+    let mut before = None;
+    for (us, share) in histogram.complementary() {
+        let x = frame.at_x(us as f64);
+        points.extend(before.map(|before| (x, frame.at_y(before))));
+        points.push((x, frame.at_y(share)));
+        before = Some(share);
+    }
+    points
 }
 
 /// A line from top to bottom with its name, on the side where there is room.

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use super::svg::{self, escape};
 use super::text::{at, figures, quantile_rows};
 use super::{Report, charts};
-use crate::words::{count, grouped, micros};
-use crate::{Histogram, Judgement, Outcome, Run, Verdict};
+use crate::words::{count, duration, grouped, micros, span};
+use crate::{Histogram, Judgement, NamedHistogram, Outcome, Run, Verdict};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -65,7 +65,7 @@ pub(super) const fn tone(verdict: Verdict) -> &'static str {
         Verdict::Held => "good",
         Verdict::Broken => "bad",
         Verdict::NotEnoughSamples => "open",
-        Verdict::NotJudged => "dim",
+        Verdict::NotJudged | Verdict::NotAsked => "dim",
     }
 }
 
@@ -93,6 +93,9 @@ fn head(body: &mut String, report: &Report) {
 }
 
 fn limits(body: &mut String, report: &Report) {
+    if report.judgement.criteria.is_empty() && report.control.is_none() {
+        return;
+    }
     body.push_str(
         "<section><h2>Limits</h2><div class=\"wide\"><table><thead><tr><th>Limit<th>Found\
          <th>The sample shows<th>Outcome</thead><tbody>",
@@ -184,17 +187,55 @@ fn findings(body: &mut String, report: &Report) {
     }
 }
 
-fn latency(body: &mut String, report: &Report, named: &crate::NamedHistogram) {
+fn latency(body: &mut String, report: &Report, named: &NamedHistogram) {
     let limit = report.limit_of(&named.name);
     push(body, format_args!("<section><h2>{}</h2>", escape(&named.title)));
-    let caption = "Samples per microsecond, on a logarithmic scale: rare ones stay visible. The red line \
+    let caption = "Samples on a logarithmic scale: rare ones stay visible. The red line \
                    is the largest sample, exactly.";
     figure(body, &charts::histogram(named, limit).1, caption);
-    let caption = "How many samples lie above a latency. The curve ends at the largest sample: what \
-                   lies beyond it is bounded by the grey area, not excluded.";
-    figure(body, &charts::complementary(&report.each(named), limit).1, caption);
+    let single = report.single(named);
+    let caption = match single.len() {
+        0 | 1 => {
+            "How many samples lie above a latency. The curve ends at the largest sample: what \
+             lies beyond it is bounded by the grey area, not excluded."
+        }
+        _ => {
+            "How many samples lie above a latency: the thick curve of all runs together, the thin \
+             ones of each. A curve ends at its largest sample: what lies beyond the last is bounded \
+             by the grey area, not excluded."
+        }
+    };
+    let chart = charts::complementary(&report.each(named), &single, limit).1;
+    figure(body, &chart, caption);
     quantiles(body, &[("", &named.histogram)]);
+    parts(body, &report.parts_of(&named.name));
     body.push_str("</section>");
+}
+
+/// The parts of a distribution, by CPU for one.
+fn parts(body: &mut String, parts: &[NamedHistogram]) {
+    if parts.is_empty() {
+        return;
+    }
+    body.push_str(
+        "<div class=\"wide\"><table class=\"figures\"><thead><tr><th><th>samples<th>mean\
+         <th>99.9 % are at most<th>worst</thead><tbody>",
+    );
+    for NamedHistogram { title, histogram, .. } in parts {
+        let at_most = histogram.quantile(0.999).map(|quantile| micros(quantile.at_most_ns));
+        push(
+            body,
+            format_args!(
+                "<tr><th scope=\"row\">{}<td>{}<td>{}<td>{}<td>{}",
+                escape(title),
+                grouped(histogram.count()),
+                histogram.mean_ns().map_or("–".to_owned(), duration),
+                at_most.as_deref().unwrap_or("too few samples"),
+                histogram.max_ns().map_or("–".to_owned(), micros),
+            ),
+        );
+    }
+    body.push_str("</tbody></table></div>");
 }
 
 /// A table of quantiles, a column for each of these.
@@ -223,45 +264,58 @@ pub(super) fn quantiles(body: &mut String, columns: &[(&str, &Histogram)]) {
     body.push_str("<p class=\"note\">Quantiles that the sample cannot carry are left out.</p>");
 }
 
+/// A column's name, and what it has for a run.
+type Column<'a> = (String, Box<dyn Fn(&Run) -> Option<String> + 'a>);
+
+/// Run by run, with the columns that some run has a value for.
 fn runs(body: &mut String, report: &Report) {
     if report.runs.len() < 2 {
         return;
     }
+    let distributions = report.distributions();
+    let mut columns: Vec<Column<'_>> = vec![
+        ("Seed".to_owned(), Box::new(|run| run.conditions.seed.map(|seed| seed.to_string()))),
+        ("Length".to_owned(), Box::new(|run| Some(span(run.window.seconds())))),
+        ("Periods".to_owned(), Box::new(|run| (run.periods > 0).then(|| grouped(run.periods)))),
+        ("Xruns".to_owned(), Box::new(|run| run.worst_meter().map(|(_, n)| grouped(n)))),
+        (
+            "DSP load, most".to_owned(),
+            Box::new(|run| run.dsp_load.as_ref().map(|load| format!("{:.0} %", load.max))),
+        ),
+    ];
+    for named in &distributions {
+        let of = |run: &Run| Some(run.histogram(&named.name)?.histogram.clone());
+        let title = &named.name;
+        columns.push((
+            format!("{title}, samples"),
+            Box::new(move |run| of(run).map(|histogram| grouped(histogram.count()))),
+        ));
+        columns
+            .push((format!("{title}, worst"), Box::new(move |run| of(run)?.max_ns().map(micros))));
+    }
+    columns.retain(|(_, of)| report.runs.iter().any(|run| of(run).is_some()));
     body.push_str(
-        "<section><h2>Runs</h2><div class=\"wide\"><table class=\"figures\"><thead><tr><th>Run<th>Seed\
-         <th>Periods<th>Xruns<th>DSP load, most<th>Worst callback</thead><tbody>",
+        "<section><h2>Runs</h2><div class=\"wide\"><table class=\"figures\"><thead><tr><th>Run",
     );
+    for (name, _) in &columns {
+        push(body, format_args!("<th>{}", escape(name)));
+    }
+    body.push_str("</thead><tbody>");
     for run in &report.runs {
-        let seed = run.conditions.seed.map_or("–".to_owned(), |seed| seed.to_string());
-        let xruns = run.worst_meter().map_or("not metered".to_owned(), |(_, n)| grouped(n));
-        let load =
-            run.dsp_load.as_ref().map_or("–".to_owned(), |load| format!("{:.0} %", load.max));
-        let worst = run.histogram("callback").and_then(|named| named.histogram.max_ns());
-        push(
-            body,
-            format_args!(
-                "<tr><th scope=\"row\">{}<td>{seed}<td>{}<td>{xruns}<td>{load}<td>{}",
-                escape(&run.id),
-                grouped(run.periods),
-                worst.map_or("–".to_owned(), micros),
-            ),
-        );
+        push(body, format_args!("<tr><th scope=\"row\">{}", escape(&run.id)));
+        for (_, of) in &columns {
+            push(body, format_args!("<td>{}", escape(of(run).as_deref().unwrap_or("–"))));
+        }
     }
     body.push_str("</tbody></table></div></section>");
 }
 
 fn conditions(body: &mut String, report: &Report) {
-    let Some(run) = report.runs.first() else { return };
+    let rows = report.conditions();
+    if rows.is_empty() {
+        return;
+    }
     body.push_str("<section><h2>Conditions</h2>");
-    let mut rows = vec![("source".to_owned(), run.source.word().to_owned())];
-    rows.extend(run.conditions.rows().into_iter().map(|(name, value)| {
-        let own = |other: &Run| other.conditions.rows().contains(&(name.clone(), value.clone()));
-        match report.runs.iter().all(own) {
-            true => (name, value),
-            false => (name, "differs from run to run".to_owned()),
-        }
-    }));
-    rows.push(("warm-up, left out".to_owned(), micros(run.window.warmup_ns)));
     pairs(body, rows.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     body.push_str("</section>");
 }

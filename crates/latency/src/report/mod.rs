@@ -1,10 +1,12 @@
-//! A report: runs and their judgement, written as text, JSON, SVG charts or one self-contained HTML
-//! page. It goes to the writer that one gives; nothing here opens a file.
+//! A report: runs and their judgement, written as text, JSON, Markdown, JUnit's XML, SVG charts or one
+//! self-contained HTML page. It goes to the writer that one gives; nothing here opens a file.
 
 mod chart;
 mod charts;
 mod html;
 mod json;
+mod junit;
+mod markdown;
 mod svg;
 mod text;
 
@@ -89,7 +91,7 @@ pub(crate) fn side_by_side(title: &str, mut body: String, a: &Report, b: &Report
         body.push_str("<section><h2>");
         body.push_str(&escape(&ours.title));
         body.push_str("</h2>");
-        let chart = charts::complementary(&series, a.limit_of(&ours.name)).1;
+        let chart = charts::complementary(&series, &[], a.limit_of(&ours.name)).1;
         html::figure(&mut body, &chart, "How many samples lie above a latency.");
         html::quantiles(&mut body, &[(&names[0], left.1), (&names[1], right.1)]);
         body.push_str("</section>");
@@ -104,6 +106,14 @@ pub struct Chart {
     pub name: String,
     /// The SVG document, in light and dark.
     pub svg: String,
+}
+
+impl Chart {
+    /// The SVG document in one of its two faces, its colours written out: for programs that draw SVG
+    /// and know no variables and no media queries of style sheets.
+    pub fn still(&self, dark: bool) -> String {
+        self.svg.replacen(svg::STYLE, &svg::still_style(dark), 1)
+    }
 }
 
 impl Report {
@@ -145,6 +155,19 @@ impl Report {
         json::write(self, out)
     }
 
+    /// Writes Markdown, with tables as GitHub and GitLab draw them.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn write_markdown(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        markdown::write(self, out)
+    }
+
+    /// The report as a suite of JUnit: a case for each limit, skipped where nothing is judged.
+    pub fn to_junit(&self) -> crate::junit::Suite {
+        junit::suite(self)
+    }
+
     /// Writes one HTML page that asks nothing of the network.
     ///
     /// # Errors
@@ -161,7 +184,10 @@ impl Report {
         }
         for named in self.distributions() {
             charts.push(charts::histogram(&named, self.limit_of(&named.name)));
-            charts.push(charts::complementary(&self.each(&named), self.limit_of(&named.name)));
+            let (all, limit) = (self.each(&named), self.limit_of(&named.name));
+            let mut chart = charts::complementary(&all, &self.single(&named), limit);
+            chart.0 = format!("{}-complementary", named.name);
+            charts.push(chart);
         }
         let named =
             |(name, svg): (String, svg::Svg)| Chart { name, svg: svg.document(self.mark()) };
@@ -176,14 +202,44 @@ impl Report {
     /// The distributions of all runs, those of one name together. A run that repeats another adds
     /// nothing, as in the judgement.
     pub(crate) fn distributions(&self) -> Vec<NamedHistogram> {
+        self.together(|named| named.part_of().is_none())
+    }
+
+    /// The parts of the distribution of this name, by CPU for one: those of all runs, as
+    /// [`Report::distributions`].
+    pub(crate) fn parts_of(&self, name: &str) -> Vec<NamedHistogram> {
+        self.together(|named| named.part_of() == Some(name))
+    }
+
+    fn together(&self, is_meant: impl Fn(&NamedHistogram) -> bool) -> Vec<NamedHistogram> {
         let mut all: Vec<NamedHistogram> = Vec::new();
-        for named in crate::verdict::samples(&self.runs).flat_map(|run| &run.histograms) {
+        let every = crate::verdict::samples(&self.runs).flat_map(|run| &run.histograms);
+        for named in every.filter(|named| is_meant(named)) {
             match all.iter_mut().find(|known| known.name == named.name) {
                 Some(known) => known.histogram.merge(&named.histogram),
                 None => all.push(named.clone()),
             }
         }
         all
+    }
+
+    /// The conditions of the runs by name; those that are not the same say so.
+    pub(crate) fn conditions(&self) -> Vec<(String, String)> {
+        let Some(first) = self.runs.first() else { return Vec::new() };
+        let each: Vec<Vec<(String, String)>> =
+            self.runs.iter().map(|run| run.conditions.rows()).collect();
+        let mut rows = vec![("source".to_owned(), first.source.word().to_owned())];
+        for row in each.iter().flatten() {
+            if rows.iter().any(|(name, _)| *name == row.0) {
+                continue;
+            }
+            rows.push(match each.iter().all(|own| own.contains(row)) {
+                true => row.clone(),
+                false => (row.0.clone(), "differs from run to run".to_owned()),
+            });
+        }
+        rows.push(("warm-up, left out".to_owned(), crate::words::micros(first.window.warmup_ns)));
+        rows
     }
 
     /// A distribution as a chart's series.
@@ -193,6 +249,15 @@ impl Report {
             n => format!("{}, {n} runs together", named.title),
         };
         vec![(what, &named.histogram)]
+    }
+
+    /// The same distribution of each run, where there are several.
+    fn single(&self, named: &NamedHistogram) -> Vec<&Histogram> {
+        if self.runs.len() < 2 {
+            return Vec::new();
+        }
+        let own = crate::verdict::samples(&self.runs).filter_map(|run| run.histogram(&named.name));
+        own.map(|named| &named.histogram).collect()
     }
 
     fn limit_of(&self, name: &str) -> Option<u64> {

@@ -134,12 +134,101 @@ fn pictures_are_well_formed_and_say_where_they_come_from() {
     }
 }
 
+/// What draws SVG without a browser knows no variables and no media queries.
+#[test]
+fn still_pictures_have_their_colours_written_out() {
+    for chart in broken().charts() {
+        let (light, dark) = (chart.still(false), chart.still(true));
+        for still in [&light, &dark] {
+            assert!(is_well_formed(still), "{still}");
+            assert!(!still.contains("var(") && !still.contains("@media"), "{still}");
+            assert!(still.contains(".chart .bar { fill: #"), "{still}");
+        }
+        assert!(light.contains(".paper { fill: #ffffff; }") && !dark.contains("#ffffff"), "{dark}");
+    }
+}
+
+fn markdown(report: &Report) -> String {
+    let mut out = Vec::new();
+    report.write_markdown(&mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn the_markdown_of_a_broken_run() {
+    insta::assert_snapshot!(markdown(&broken()));
+}
+
+#[test]
+fn each_limit_is_a_case_and_skipped_where_nothing_is_judged() {
+    let xml = broken().to_junit().to_xml();
+    assert!(is_well_formed(xml.split_once("?>").unwrap().1), "{xml}");
+    assert!(xml.contains("tests=\"2\" failures=\"1\" errors=\"0\" skipped=\"0\""), "{xml}");
+    assert!(xml.contains("name=\"no xruns\"") && xml.contains("name=\"control\""), "{xml}");
+    assert!(xml.contains("not model caches"), "{xml}");
+
+    let short = Report::new("Short", vec![run(1, 2000, &[])], Target::audio()).to_junit().to_xml();
+    assert!(short.contains("<failure message=\"not enough samples: "), "{short}");
+    assert!(short.contains("it takes 2,995 samples in all"), "{short}");
+
+    let emulated = Run { source: Source::Emulation, ..run(1, 7500, &[1, 2, 3]) };
+    let xml = Report::new("Emulated", vec![emulated], Target::audio()).to_junit().to_xml();
+    assert!(xml.contains("failures=\"0\" errors=\"0\" skipped=\"1\""), "{xml}");
+    assert!(xml.contains("<skipped message=\"emulated: not judged\">"), "{xml}");
+}
+
+#[test]
+fn several_runs_are_one_sample_with_each_beside_it() {
+    let mut runs: Vec<Run> = (1..=3).map(|seed| run(seed, 7500, &[])).collect();
+    for run in &mut runs {
+        run.histograms.extend(with_wakeups(500, 90_000).histograms);
+    }
+    let report = Report::new("Three", runs.clone(), Target::xruns(0));
+    assert!(report.judgement.notes.is_empty(), "{:?}", report.judgement.notes);
+    let page = html(&report);
+    assert!(page.contains("curve faint") && page.contains("wakeup, worst"), "{page}");
+    let names: Vec<String> = report.charts().into_iter().map(|chart| chart.name).collect();
+    let mut once = names.clone();
+    once.dedup();
+    assert_eq!(names, once, "one picture overwrites another");
+
+    runs[1].conditions.load = Some("stress-ng --cpu 0".into());
+    let mixed = Report::new("Mixed", runs, Target::xruns(0));
+    assert!(text(&mixed).contains("different conditions (load)"), "{}", text(&mixed));
+    assert!(
+        markdown(&mixed).contains("| load | differs from run to run |"),
+        "{}",
+        markdown(&mixed)
+    );
+}
+
+#[test]
+fn parts_of_a_distribution_are_a_table_and_no_sample_of_their_own() {
+    let mut run = with_wakeups(500, 90_000);
+    let whole = run.histograms[0].clone();
+    for cpu in [0, 1] {
+        run.histograms.push(crate::NamedHistogram {
+            name: format!("{}/cpu{cpu}", whole.name),
+            title: format!("CPU {cpu}"),
+            histogram: whole.histogram.clone(),
+        });
+    }
+    let report = Report::new("Parts", vec![run], Target::audio());
+    assert_eq!(report.distributions().len(), 1);
+    assert_eq!(report.charts().iter().filter(|chart| chart.name.contains('/')).count(), 0);
+    for output in [html(&report), markdown(&report), text(&report)] {
+        assert!(output.contains("CPU 1"), "{output}");
+    }
+}
+
 #[test]
 fn every_output_says_virtual_time_and_what_it_does_not_model() {
     let report = broken();
     let mut json = Vec::new();
     report.write_json(&mut json).unwrap();
-    for output in [text(&report), html(&report), String::from_utf8(json).unwrap()] {
+    let xml = report.to_junit().to_xml();
+    let json = String::from_utf8(json).unwrap();
+    for output in [text(&report), html(&report), markdown(&report), xml, json] {
         assert!(output.contains("virtual time"), "{output}");
         assert!(output.contains("not model caches"), "{output}");
     }
@@ -151,7 +240,9 @@ fn under_emulation_every_output_says_that_nothing_is_judged() {
     let report = Report::new("Emulated", vec![emulated], Target::audio());
     let mut json = Vec::new();
     report.write_json(&mut json).unwrap();
-    for output in [text(&report), html(&report), String::from_utf8(json).unwrap()] {
+    let xml = report.to_junit().to_xml();
+    let json = String::from_utf8(json).unwrap();
+    for output in [text(&report), html(&report), markdown(&report), xml, json] {
         assert!(output.contains("mulated: not judged"), "{output}");
         assert!(!output.contains("BROKEN") && !output.contains("\"broken\""), "{output}");
     }

@@ -5,6 +5,21 @@ use std::fmt::Write as _;
 /// Colours and strokes, for a page and for a picture of its own.
 pub(super) const STYLE: &str = include_str!("chart.css");
 
+/// The same without variables and without a media query, in light or dark.
+pub(super) fn still_style(dark: bool) -> String {
+    // The sheet begins with the two palettes: `:root { … }`, and the dark one inside of its query.
+    let mut palettes = STYLE.split(":root {").skip(1).filter_map(|rest| rest.split_once('}'));
+    let light = palettes.next().map_or("", |(names, _)| names);
+    let night = palettes.next();
+    let shapes = night.and_then(|(_, rest)| rest.split_once('}')).map_or(STYLE, |(_, rest)| rest);
+    let palette = if dark { night.map_or(light, |(names, _)| names) } else { light };
+    let mut style = shapes.to_owned();
+    for (name, value) in palette.split(';').filter_map(|pair| pair.split_once(':')) {
+        style = style.replace(&format!("var({})", name.trim()), value.trim());
+    }
+    style
+}
+
 /// A drawing that grows.
 pub(super) struct Svg {
     width: f64,

@@ -39,6 +39,11 @@ pub(super) fn write(report: &Report, out: &mut dyn io::Write) -> io::Result<()> 
         for (name, value) in quantile_rows(&named.histogram) {
             writeln!(out, "    {name:<20} {value:>12}")?;
         }
+        for part in report.parts_of(&named.name) {
+            let worst = part.histogram.max_ns().map_or("unknown".to_owned(), micros);
+            let samples = count(part.histogram.count(), "sample");
+            writeln!(out, "    {:<20} {worst:>12} at worst of {samples}", part.title)?;
+        }
     }
     if !report.findings.is_empty() {
         writeln!(out)?;

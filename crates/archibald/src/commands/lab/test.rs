@@ -1,12 +1,11 @@
 //! `archibald lab test`: every scenario below a folder, for a continuous integration.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use archibald_lab::bench::{ControlKind, Prepared, verdict};
 use archibald_lab::explain::explain;
-use archibald_latency::Verdict;
+use archibald_latency::{Verdict, junit};
 
 use super::bench::{How, ScenarioFile, Workplace, failure, in_parallel};
 use super::progress::Drawn;
@@ -74,7 +73,7 @@ impl Test {
         steps.finish();
         drop(steps);
         if let Some(path) = &self.junit {
-            fs::write(path, junit(&cases)).context(path.display())?;
+            fs::write(path, suite(&cases).to_xml()).context(path.display())?;
         }
         show(&cases, self.json);
         Ok(cases.iter().map(|case| case.exit).max().unwrap_or(0))
@@ -193,45 +192,22 @@ fn show(cases: &[Case], json: bool) {
     }
 }
 
-/// The form that Jenkins' and GitLab's readers agree on.
-fn junit(cases: &[Case]) -> String {
-    let failed = cases.iter().filter(|case| case.failure.is_some()).count();
-    let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
-    // Writing to a string cannot fail.
-    let _ = writeln!(
-        xml,
-        "<testsuite name=\"archibald lab (virtual time)\" tests=\"{}\" failures=\"{failed}\">",
-        cases.len()
-    );
-    for case in cases {
-        let name = escaped(&case.path.display().to_string());
-        let _ = write!(
-            xml,
-            "  <testcase classname=\"lab\" name=\"{name}\" time=\"{:.3}\">",
-            case.seconds
-        );
-        if let Some(failure) = &case.failure {
-            let _ = write!(xml, "<failure>{}</failure>", escaped(failure));
-        }
-        let _ = writeln!(xml, "<system-out>{}</system-out></testcase>", escaped(&case.found));
-    }
-    xml + "</testsuite>\n"
-}
-
-/// XML 1.0 has no control characters but tab and line ends.
-fn escaped(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c if c.is_control() && !"\t\n".contains(c) => {}
-            c => out.push(c),
-        }
-    }
-    out
+/// Each scenario a case.
+fn suite(cases: &[Case]) -> junit::Suite {
+    let case = |case: &Case| junit::Case {
+        class: "lab".to_owned(),
+        name: case.path.display().to_string(),
+        seconds: Some(case.seconds),
+        outcome: match (&case.failure, case.exit) {
+            (None, _) => junit::Outcome::Passed,
+            (Some(why), 1) => junit::Outcome::Failed(why.clone()),
+            // There was no verdict: the scenario is wrong, or the host lacks something.
+            (Some(why), _) => junit::Outcome::Error(why.clone()),
+        },
+        said: case.found.clone(),
+    };
+    let cases = cases.iter().map(case).collect();
+    junit::Suite { name: "archibald lab (virtual time)".to_owned(), cases }
 }
 
 #[cfg(test)]
@@ -239,17 +215,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn junit_counts_failures_and_escapes_what_programs_said() {
-        let case = |path: &str, failure: Option<&str>| Case {
+    fn what_gave_no_verdict_is_an_error_and_no_failure() {
+        let case = |path: &str, failure: Option<&str>, exit: u8| Case {
             path: path.into(),
             seconds: 1.5,
             found: "held".to_owned(),
             failure: failure.map(str::to_owned),
-            exit: 0,
+            exit,
         };
-        let xml = junit(&[case("a/lab.toml", None), case("b&c.lab.toml", Some("<x>\u{1b}[1m"))]);
-        assert!(xml.contains("tests=\"2\" failures=\"1\""), "{xml}");
-        assert!(xml.contains("name=\"b&amp;c.lab.toml\""), "{xml}");
-        assert!(xml.contains("<failure>&lt;x&gt;[1m</failure>"), "{xml}");
+        let xml = suite(&[
+            case("a/lab.toml", None, 0),
+            case("b.lab.toml", Some("expected held"), 1),
+            case("c.lab.toml", Some("no compiler"), 3),
+        ])
+        .to_xml();
+        assert!(xml.contains("tests=\"3\" failures=\"1\" errors=\"1\""), "{xml}");
+        assert!(xml.contains(">no compiler</error>"), "{xml}");
     }
 }

@@ -58,7 +58,7 @@ fn tell(report: &Report, run: &Run, json: bool) -> Result<u8, Failure> {
         ));
     }
     Ok(match report.judgement.verdict {
-        Verdict::Held | Verdict::NotJudged => 0,
+        Verdict::Held | Verdict::NotJudged | Verdict::NotAsked => 0,
         Verdict::Broken | Verdict::NotEnoughSamples => 1,
     })
 }
