@@ -29,6 +29,7 @@ fn from_up_to_delete() {
     exec_passes_words_and_status(&world);
     threads_are_listed_and_the_wrong_order_is_named(&world);
     wakeups_are_measured_and_not_judged(&world);
+    the_kernels_tracers_tell_interrupt_from_thread(&world);
     scan_puts_host_and_machine_side_by_side(&world);
     copy_brings_files_in_and_out(&world);
     the_store_answers_curl(&world);
@@ -222,6 +223,42 @@ fn wakeups_are_measured_and_not_judged(world: &World) {
     }
     let said = world.run(&["exec", "--", "pgrep", "stress-ng"]);
     assert_eq!(said.out, "", "the load outlives the measurement");
+}
+
+fn the_kernels_tracers_tell_interrupt_from_thread(world: &World) {
+    let measure = |with: &str, more: &[&str]| -> serde_json::Value {
+        let words =
+            [&["measure", "wakeup", "--for", "2s", "--json", "--with", with], more].concat();
+        let said = world.run(&words);
+        assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+        serde_json::from_str(&said.out).unwrap()
+    };
+    let names = |report: &serde_json::Value| -> Vec<String> {
+        let all = report["run"]["histograms"].as_array().unwrap().iter();
+        all.map(|named| named["name"].as_str().unwrap().to_owned()).collect()
+    };
+    // Kept in the machine's own store as well.
+    let report = measure("rtla-timerlat", &["--store"]);
+    for name in ["wakeup", "wakeup-irq", "wakeup-housekeeping", "wakeup-irq-housekeeping"] {
+        assert!(names(&report).iter().any(|known| known == name), "{report:#}");
+    }
+    let bins = |name: &str| -> u64 {
+        let all = report["run"]["histograms"].as_array().unwrap().iter();
+        let named = all.into_iter().find(|named| named["name"] == name).unwrap();
+        let bins = named["histogram"]["bins"].as_array().unwrap().iter();
+        bins.map(|bin| bin[1].as_u64().unwrap()).sum()
+    };
+    assert!(bins("wakeup") > 0 && bins("wakeup-irq") > 0, "{report:#}");
+    let key = format!("runs/{}/run.json", report["run"]["id"].as_str().unwrap());
+    let url = format!("http://127.0.0.1:26080/v1/objects/{key}");
+    let kept = Command::new("curl").args(["-sS", "--fail", &url]).output().unwrap();
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&kept.stdout).unwrap(), report["run"]);
+
+    let report = measure("rtla-osnoise", &[]);
+    assert!(names(&report).iter().any(|name| name == "noise"), "{report:#}");
+    // The tracers are switched off again: their busy threads would take the CPUs for ever.
+    let said = world.run(&["exec", "--", "sh", "-c", "pgrep -l 'osnoise|timerlat' || echo none"]);
+    assert_eq!(said.out.trim(), "none", "{}", said.err);
 }
 
 fn scan_puts_host_and_machine_side_by_side(world: &World) {

@@ -2,8 +2,11 @@
 //! machine.rs, where one is running.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
+#[path = "../../streamdb/tests/browser/mod.rs"]
+mod browser;
 mod world;
 
+use browser::Browser;
 use serde_json::Value;
 use world::World;
 
@@ -54,7 +57,7 @@ fn a_wakeup_is_measured_kept_and_reported() {
     let bins = std::fs::read_to_string(world.path("work/bins.csv")).unwrap();
     let counted: u64 = bins
         .lines()
-        .filter_map(|line| line.strip_prefix("wakeup,")?.split(',').nth(1)?.parse::<u64>().ok())
+        .filter_map(|line| line.split_once(",wakeup,")?.1.split(',').nth(1)?.parse::<u64>().ok())
         .sum();
     assert_eq!(counted, samples);
     assert!(world.is_quiet());
@@ -75,11 +78,172 @@ fn a_load_runs_meanwhile_and_is_gone_afterwards() {
     assert_eq!(String::from_utf8_lossy(&left.unwrap().stdout), "");
 }
 
+/// A terminal of its own, through which `measure --live` is run and called off; what the terminal was
+/// before and after stands around what it showed.
+fn in_a_terminal(world: &World, words: &str, call_off_at: Option<&str>) -> Option<String> {
+    use std::io::{Read as _, Write as _};
+    let inner = world.command(&[]);
+    let script = format!(
+        "trap : INT; stty -g; {} {words}; echo status=$?; stty -g",
+        inner.get_program().to_str().unwrap()
+    );
+    let mut terminal = std::process::Command::new("script");
+    terminal.args(["-qefc", &script, "/dev/null"]).current_dir(inner.get_current_dir().unwrap());
+    for (key, value) in inner.get_envs() {
+        match value {
+            Some(value) => terminal.env(key, value),
+            None => terminal.env_remove(key),
+        };
+    }
+    let piped = std::process::Stdio::piped;
+    terminal.stdin(piped()).stdout(piped()).env("TERM", "xterm");
+    let Ok(mut child) = terminal.spawn() else {
+        println!("SKIPPED: no script(1) (apt-get install bsdutils)");
+        return None;
+    };
+    let (mut keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let (mut shown, mut buffer) = (Vec::new(), [0; 4096]);
+    let mut called_off = false;
+    while let Ok(length @ 1..) = screen.read(&mut buffer) {
+        shown.extend_from_slice(&buffer[..length]);
+        let text = String::from_utf8_lossy(&shown);
+        if call_off_at.is_some_and(|at| !called_off && text.contains(at)) {
+            keys.write_all(b"\x03").unwrap();
+            called_off = true;
+        }
+    }
+    child.wait().unwrap();
+    Some(String::from_utf8_lossy(&shown).into_owned())
+}
+
+#[test]
+fn the_live_view_is_drawn_in_place_and_leaves_the_terminal_as_it_was() {
+    let world = World::new();
+    if let Err(reason) = measured(&world, &["--for", "1s"]) {
+        return println!("SKIPPED the live view on this host: {reason}");
+    }
+    let words = "measure wakeup --here --live --for 3s --target 10000000";
+    let Some(screen) = in_a_terminal(&world, words, None) else { return };
+    assert!(screen.matches(" of 3 s").count() >= 2 && screen.contains("samples"), "{screen}");
+    // Later pictures cover earlier ones.
+    assert!(screen.contains("A\r\x1b[2K"), "{screen}");
+    assert!(screen.contains("worst wakeup <= "), "{screen}");
+
+    // Called off: nothing is left behind on the terminal, on the host, or among the runs.
+    let words = "measure wakeup --here --live --for 97s --load fork";
+    let screen = in_a_terminal(&world, words, Some(" of 97 s")).unwrap();
+    let lines: Vec<&str> = screen.lines().map(str::trim_end).collect();
+    assert!(lines.contains(&"status=130"), "{screen}");
+    assert_eq!(lines.first(), lines.last(), "the terminal's settings are others: {screen}");
+    for hidden in ["\x1b[?25l", "\x1b[?1049h", "\x1b[?1h"] {
+        assert!(!screen.contains(hidden), "{screen}");
+    }
+    for left in ["cyclictest .*--duration=97", "stress-ng .*--timeout 127"] {
+        let found = std::process::Command::new("pgrep").args(["-f", &format!("^{left}")]).output();
+        assert_eq!(String::from_utf8_lossy(&found.unwrap().stdout), "", "{left}");
+    }
+    let kept = std::fs::read_dir(world.path("data/archibald/runs")).unwrap().count();
+    assert_eq!(kept, 2);
+}
+
+#[test]
+fn without_a_terminal_the_live_view_is_a_line_a_second() {
+    let world = World::new();
+    let said = world.run(&["measure", "wakeup", "--here", "--live", "--for", "3s", "--json"]);
+    if said.status == 3 {
+        return println!("SKIPPED the live lines on this host: {}", said.err);
+    }
+    assert!(serde_json::from_str::<Value>(&said.out).is_ok(), "{}", said.out);
+    let lines: Vec<&str> = said.err.lines().filter(|line| line.contains("CPU 0: ")).collect();
+    assert!(lines.len() >= 2 && lines[0].contains(" samples, now "), "{}", said.err);
+    assert!(!said.err.contains('\x1b'), "{}", said.err);
+}
+
+/// A store, as a person starts one.
+struct Store {
+    child: std::process::Child,
+    url: String,
+}
+
+impl Store {
+    fn start(world: &World) -> Option<Self> {
+        use std::io::{BufRead as _, BufReader};
+        let program =
+            std::path::Path::new(env!("CARGO_BIN_EXE_archibald")).with_file_name("streamdb");
+        if !program.is_file() {
+            println!("SKIPPED: streamdb is not built beside archibald");
+            return None;
+        }
+        let mut child = std::process::Command::new(program)
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(world.path("store"))
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+        Some(Self { child, url })
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_run_is_kept_in_a_store_whose_page_draws_it() {
+    let world = World::new();
+    let Some(store) = Store::start(&world) else { return };
+    let option = format!("--store={}", store.url);
+    let said = match measured(&world, &["--for", "1s", &option]) {
+        Ok((_, said)) => said,
+        Err(reason) => return println!("SKIPPED keeping a run of this host: {reason}"),
+    };
+    let id = said["run"]["id"].as_str().unwrap();
+    let key = format!("runs/{id}/run.json");
+    let mut answer = ureq::get(format!("{}/v1/objects/{key}", store.url)).call().unwrap();
+    let kept: Value = serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
+    assert_eq!(kept, said["run"]);
+
+    let Some(browser) = Browser::start(false) else { return };
+    browser.post("/url", &serde_json::json!({ "url": store.url }));
+    browser.run("document.querySelector('[data-suffix=\"run.json\"]').click()");
+    browser.until(&format!("document.querySelector('[data-key=\"{key}\"]')"));
+    browser.run(&format!("document.querySelector('[data-key=\"{key}\"]').click()"));
+    browser.until("document.querySelectorAll('#run .curve').length > 0");
+    // The picture says the run's own largest sample.
+    let bins = said["run"]["histograms"][0]["histogram"]["max_ns"].as_u64().unwrap();
+    let worst = browser.run("return document.querySelector('#run .worst').textContent");
+    let digits: String = worst.as_str().unwrap().chars().filter(char::is_ascii_digit).collect();
+    assert_eq!(digits, (bins / 1000).to_string(), "{worst}");
+    browser.screenshot("store-run.png");
+    assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
+}
+
+#[test]
+fn a_store_that_is_not_there_is_told_before_anything_is_measured() {
+    let world = World::new();
+    for (option, words) in [
+        ("--store=http://127.0.0.1:1", "http://127.0.0.1:1"),
+        ("--store=ftp://x", "no address of a store"),
+        ("--store", "--store=http://"),
+    ] {
+        let said = world.run(&["measure", "wakeup", "--here", "--for", "240h", option]);
+        assert!(said.status != 0 && said.err.contains(words), "{option}: {}", said.err);
+    }
+}
+
 #[test]
 fn wrong_words_and_missing_machines_are_told() {
     let world = World::new();
     let said = world.run(&["measure", "wakeup", "--here", "--for", "10"]);
     assert!(said.status == 2 && said.err.contains("10s, 5m or 1h"), "{}", said.err);
+    let said = world.run(&["measure", "wakeup", "--here", "--live", "--with", "rtla-timerlat"]);
+    assert!(said.status == 2 && said.err.contains("--live"), "{}", said.err);
     let said = world.run(&["measure", "wakeup", "nobody"]);
     assert!(said.status != 0 && said.err.contains("archibald up"), "{} {}", said.status, said.err);
 }

@@ -1,6 +1,9 @@
 //! `archibald measure`: latency by the tools that the field trusts, judged and kept. One file a meter.
 
+mod live;
 mod load;
+mod place;
+mod store;
 mod wakeup;
 
 use std::fs;

@@ -1,30 +1,36 @@
-//! `archibald measure wakeup`: how late the timer wakes a real-time thread, by cyclictest.
+//! `archibald measure wakeup`: how late the timer wakes a real-time thread, by cyclictest or by the
+//! kernel's own tracers.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use archibald_latency::cyclictest::Cyclictest;
+use archibald_latency::rtla::{self, Kind};
 use archibald_latency::{
-    Conditions, Cost, NamedHistogram, RUN_SCHEMA, Report, Run, Source, Target, Window,
+    Conditions, Cost, Histogram, NamedHistogram, RUN_SCHEMA, Report, Run, Target, Window,
 };
-use archibald_machine::units::CpuSet;
-use archibald_vm::argv::Accelerator;
 
+use super::live::Live;
 use super::load::{self, Load, Local, Where};
+use super::place::Place;
+use super::store::Keep;
 use super::tell;
 use crate::commands::exec::Remote;
 use crate::failure::{Context as _, Exit, Failure};
 use crate::terminal::Steps;
 
-/// cyclictest's histogram ends here, in microseconds; later ones are counted at the maximum.
+/// A histogram ends here, in microseconds; later ones are counted at the maximum.
 const HISTOGRAM_US: u32 = 20_000;
 /// Above the audio graph (88) and below the kernel's own threads.
 const PRIORITY: u8 = 95;
 /// Left out before every measurement: the first wake-ups after a rest are late anywhere.
 const WARMUP: Duration = Duration::from_secs(1);
+/// Of each second osnoise's busy threads leave this to everybody else, in microseconds: at their priority
+/// nobody else would run at all.
+const REST_US: u32 = 200_000;
 
-/// How late the timer wakes a real-time thread, on every CPU, by cyclictest.
+/// How late the timer wakes a real-time thread, on every CPU.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Wakeup {
     /// The machine; the machine file's when left out.
@@ -36,6 +42,9 @@ pub(crate) struct Wakeup {
     /// How long: 10s, 5m, 1h.
     #[arg(long = "for", default_value = "10s", value_parser = duration)]
     length: Duration,
+    /// By which tool.
+    #[arg(long, value_enum, default_value = "cyclictest")]
+    with: Tool,
     /// What keeps it busy meanwhile, e.g. --load cpu,disk,fork.
     #[arg(long, value_enum, value_delimiter = ',')]
     load: Vec<Load>,
@@ -45,9 +54,43 @@ pub(crate) struct Wakeup {
     /// Microseconds that the worst wake-up may take.
     #[arg(long, value_name = "US", default_value_t = 50)]
     target: u64,
+    /// Show each second how it goes; cyclictest alone tells.
+    #[arg(long)]
+    live: bool,
+    #[command(flatten)]
+    keep: Keep,
     /// For programs.
     #[arg(long)]
     json: bool,
+}
+
+/// What measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Tool {
+    /// A thread that sleeps and looks at the clock, as an audio program would.
+    Cyclictest,
+    /// The kernel's timerlat tracer: interrupt, thread and return to user space apart.
+    RtlaTimerlat,
+    /// The kernel's osnoise tracer: what takes the CPU from a thread that never sleeps. Not judged.
+    RtlaOsnoise,
+}
+
+impl Tool {
+    /// Its program.
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Cyclictest => "cyclictest",
+            Self::RtlaTimerlat | Self::RtlaOsnoise => "rtla",
+        }
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Cyclictest => "cyclictest",
+            Self::RtlaTimerlat => "rtla timerlat",
+            Self::RtlaOsnoise => "rtla osnoise",
+        }
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -67,100 +110,184 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// What a tool found.
+struct Found {
+    program: String,
+    version: String,
+    kernel: String,
+    histograms: Vec<NamedHistogram>,
+    beyond: u64,
+}
+
 impl Wakeup {
     pub(crate) fn run(self) -> Result<u8, Failure> {
+        if self.live && self.with != Tool::Cyclictest {
+            let message = format!("{} tells nothing before its end", self.with.title());
+            return Err(Failure::new(Exit::Use, message)
+                .with_remedy("Leave --live away, or measure with cyclictest."));
+        }
         let place = match self.here {
             true => Place::here()?,
             false => Place::machine(Remote::of(self.name.as_deref(), None)?)?,
         };
-        let steps = Steps::new(self.json);
-        steps.step(&format!("cyclictest for {} s", self.length.as_secs()));
+        let store = self.keep.open(place.remote.as_ref())?;
+        let steps = Steps::new(self.json || self.live);
+        steps.step(&format!("{} for {} s", self.with.title(), self.length.as_secs()));
         let on_host = !self.here && matches!(self.on, Where::Host | Where::Both);
         let below = match on_host && !self.load.is_empty() {
             true => Some(Local::start(&self.load)?),
             false => None,
         };
-        let output = place.run(&self.script(&place))?;
+        let mut live = self.live.then(|| self.live_view(&place));
+        let mut told = |line: &str| {
+            if let Some(live) = &mut live {
+                live.told(line);
+            }
+        };
+        let output = place.run(&self.script(&place), &mut told)?;
         drop(below);
         steps.finish();
         drop(steps);
         let text = String::from_utf8_lossy(&output.stdout);
-        let result =
-            Cyclictest::from_json(&text).map_err(|error| place.no_result(&output, &error))?;
-        let run = self.to_run(&place, &result);
+        let found = match self.with {
+            Tool::Cyclictest => by_cyclictest(&place, &text),
+            Tool::RtlaTimerlat | Tool::RtlaOsnoise => {
+                by_rtla(&place, &text, self.meter(&place, self.length, ""))
+            }
+        };
+        let found = found.map_err(|error| self.no_result(&output, &error))?;
+        let run = self.to_run(&place, found);
         run.check().context("the run")?;
-        let target = Target::wakeup(Some(self.target * 1000));
-        tell(&Report::new("wake-up", vec![run.clone()], target), &run, self.json)
+        let mut target = Target::wakeup(Some(self.target * 1000));
+        if self.with == Tool::RtlaOsnoise {
+            // How long a CPU may be taken away is nobody's limit: it is what wake-ups are late by.
+            target.limits.clear();
+        }
+        let status = tell(&Report::new("wake-up", vec![run.clone()], target), &run, self.json)?;
+        if let Some(store) = store {
+            store.put(&run)?;
+        }
+        Ok(status)
     }
 
-    /// What the measured machine's shell does: warm up, measure under load, give the result.
+    fn live_view(&self, place: &Place) -> Live {
+        let whose = place.remote.as_ref().map_or("this Linux", |remote| remote.instance.name());
+        Live::new(
+            format!("wake-up by cyclictest, {whose} ({})", place.source.word()),
+            &place.cpus,
+            |cpu| place.is_audio(cpu),
+            self.target,
+            place.source.is_judged(),
+            self.length,
+        )
+    }
+
+    /// What the measured machine's shell does: warm up, measure under load, give the result. Everything
+    /// that it starts ends with it, and it ends with its standard input: then nobody waits for it.
     fn script(&self, place: &Place) -> String {
-        let cpus = &place.cpus;
-        let cyclictest = |seconds: u64, more: &str| {
-            format!(
-                "taskset -c {cpus} cyclictest --mlockall --quiet --affinity={cpus} --threads={} \
-                 --priority={PRIORITY} --interval=1000 --distance=0 --duration={seconds} {more}",
-                cpus.len()
-            )
-        };
         let here = self.here || matches!(self.on, Where::Guest | Where::Both);
         let load = match here && !self.load.is_empty() {
             // Of its own accord it ends a little after the measurement, should nobody be left to end it.
             true => format!(
-                "stress-ng {} --timeout {} >/dev/null 2>&1 & load=$!; ",
+                "stress-ng {} --timeout {} >/dev/null 2>&1 & load=$!",
                 load::words(&self.load).join(" "),
                 self.length.as_secs() + 30
             ),
-            false => "load=; ".to_owned(),
+            false => "load=".to_owned(),
         };
-        let warm_up = cyclictest(WARMUP.as_secs(), ">/dev/null");
-        let measure = cyclictest(
-            self.length.as_secs(),
-            &format!("--histogram={HISTOGRAM_US} --histfile=/dev/null --json=$result >&2"),
-        );
+        let mut tools = vec![self.with.program()];
+        tools.extend((self.with == Tool::Cyclictest).then_some("taskset"));
+        tools.extend((load != "load=").then_some("stress-ng"));
+        let warm_up = self.meter(place, WARMUP, "");
+        let (measure, head) = match self.with {
+            Tool::Cyclictest => {
+                let more = format!("--histogram={HISTOGRAM_US} --histfile=/dev/null --json=result");
+                (self.meter(place, self.length, &more) + " >&2", "")
+            }
+            Tool::RtlaTimerlat | Tool::RtlaOsnoise => {
+                let more = format!("--bucket-size 1 --entries {HISTOGRAM_US}");
+                (
+                    self.meter(place, self.length, &more) + " >result",
+                    "uname -rv; rtla --version 2>&1 | head -n 1;",
+                )
+            }
+        };
+        let look = match self.live {
+            true => {
+                "( while sleep 1; do kill -USR1 $meter || exit; done ) >/dev/null 2>&1 & look=$!"
+            }
+            false => "look=",
+        };
         format!(
-            "export LC_ALL=C; for tool in cyclictest taskset {stress}; do command -v $tool >/dev/null || \
-             {{ echo \"missing: $tool\" >&2; exit 127; }}; done; result=$(mktemp) || exit 1; \
-             {load}trap 'rm -f $result; [ -z \"$load\" ] || {{ kill $load; wait $load; }} 2>/dev/null' EXIT; \
-             {warm_up} && {measure} && cat $result",
-            stress = if load == "load=; " { "" } else { "stress-ng" },
+            "export LC_ALL=C
+            for tool in {tools}; do
+                command -v $tool >/dev/null || {{ echo \"missing: $tool\" >&2; exit 127; }}
+            done
+            load= meter= look= watch= place=$(mktemp -d) && cd \"$place\" || exit 1
+            leave() {{
+                status=$?
+                trap - EXIT
+                # rtla clears up after itself when it is interrupted, and is another user's here.
+                {{ kill $load $look $watch; {root}kill -INT $meter; wait $load $meter; }} 2>/dev/null
+                rm -rf \"$place\"
+                exit $status
+            }}
+            trap leave EXIT
+            trap 'exit 143' HUP INT TERM
+            exec 3<&0
+            ( read -r line <&3; kill $$ ) 2>/dev/null & watch=$!
+            {load}
+            {warm_up} >/dev/null & meter=$!
+            wait $meter || exit
+            {measure} & meter=$!
+            {look}
+            wait $meter || exit
+            meter=
+            {head} cat result",
+            tools = tools.join(" "),
+            root = if self.with == Tool::Cyclictest { "" } else { root(place) },
         )
     }
 
-    fn to_run(&self, place: &Place, result: &Cyclictest) -> Run {
-        let is_audio = |cpu: u32| place.isolated.is_empty() || place.isolated.contains(cpu);
-        let mut histograms = vec![NamedHistogram {
-            name: "wakeup".to_owned(),
-            title: match place.isolated.is_empty() {
-                true => format!("wake-up of a timer's thread, CPU {}", place.cpus),
-                false => format!("wake-up of a timer's thread, isolated CPU {}", place.isolated),
-            },
-            histogram: result.on(is_audio),
-        }];
-        let others = result.on(|cpu| !is_audio(cpu));
-        if others.count() > 0 {
-            histograms.push(NamedHistogram {
-                name: "wakeup-housekeeping".to_owned(),
-                title: "wake-up of a timer's thread, the other CPUs".to_owned(),
-                histogram: others,
-            });
+    /// The tool's command line.
+    fn meter(&self, place: &Place, length: Duration, more: &str) -> String {
+        let cpus = &place.cpus;
+        let (seconds, threads) = (length.as_secs(), cpus.len());
+        let root = root(place);
+        let run = 1_000_000 - REST_US;
+        match self.with {
+            Tool::Cyclictest => format!(
+                "taskset -c {cpus} cyclictest --mlockall --quiet --affinity={cpus} --threads={threads} \
+                 --priority={PRIORITY} --interval=1000 --distance=0 --duration={seconds} {more}"
+            ),
+            Tool::RtlaTimerlat => format!(
+                "{root}rtla timerlat hist --cpus {cpus} --priority f:{PRIORITY} --period 1000 \
+                 --duration {seconds}s {more}"
+            ),
+            Tool::RtlaOsnoise => format!(
+                "{root}rtla osnoise hist --cpus {cpus} --priority f:{PRIORITY} --period 1000000 \
+                 --runtime {run} --duration {seconds}s {more}"
+            ),
         }
+    }
+
+    fn to_run(&self, place: &Place, found: Found) -> Run {
         let mut other: BTreeMap<String, String> = BTreeMap::new();
-        other.insert("cyclictest".to_owned(), result.version.clone());
-        let beyond: u64 = result.threads.iter().map(|thread| thread.beyond).sum();
-        if beyond > 0 {
-            let words = format!("{beyond} samples, counted at the maximum");
+        other.insert(self.with.program().to_owned(), found.version);
+        if found.beyond > 0 {
+            let words = format!("{} samples, counted at the maximum", found.beyond);
             other.insert(format!("beyond {HISTOGRAM_US} us"), words);
         }
         other.extend(place.hypervisor.clone().map(|name| ("hypervisor".to_owned(), name)));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let name = if self.with == Tool::RtlaOsnoise { "noise" } else { "wakeup" };
         Run {
             schema: RUN_SCHEMA.to_owned(),
-            id: format!("wakeup-{}", now.as_millis()),
+            id: format!("{name}-{}", now.as_millis()),
             source: place.source,
             conditions: Conditions {
-                program: Some(result.command.clone()),
-                kernel: Some(result.kernel.clone()),
+                program: Some(found.program),
+                kernel: Some(found.kernel),
                 load: Some(self.load_words()),
                 qemu: place.qemu.clone(),
                 image: place.image.clone(),
@@ -177,7 +304,7 @@ impl Wakeup {
             periods: 0,
             xruns: Vec::new(),
             counters: BTreeMap::new(),
-            histograms,
+            histograms: found.histograms,
             dsp_load: None,
             cost: Cost::default(),
         }
@@ -195,89 +322,16 @@ impl Wakeup {
         };
         format!("stress-ng {} {on}", load::words(&self.load).join(" "))
     }
-}
 
-/// The Linux that is measured.
-struct Place {
-    remote: Option<Remote>,
-    source: Source,
-    cpus: CpuSet,
-    isolated: CpuSet,
-    hypervisor: Option<String>,
-    qemu: Option<String>,
-    image: Option<String>,
-    processor: Option<String>,
-}
-
-impl Place {
-    fn here() -> Result<Self, Failure> {
-        let hypervisor = virtualization();
-        let source = match hypervisor.as_deref() {
-            None => Source::BareMetal,
-            // systemd-detect-virt(1): QEMU without KVM is "qemu".
-            Some("kvm") => Source::Kvm,
-            Some("qemu") => Source::Emulation,
-            Some(name) => {
-                return Err(Failure::new(
-                    Exit::Environment,
-                    format!("this Linux runs under \"{name}\", whose figures this program does not know how to judge"),
-                )
-                .with_remedy("Measure on bare metal, under KVM or in QEMU."));
-            }
-        };
-        let line = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let cpus =
-            line("/sys/devices/system/cpu/online").trim().parse().context("the list of CPUs")?;
-        let isolated = line("/sys/devices/system/cpu/isolated").trim().parse().unwrap_or_default();
-        let processor = processor(&line("/proc/cpuinfo"));
-        Ok(Self {
-            remote: None,
-            source,
-            cpus,
-            isolated,
-            hypervisor,
-            qemu: None,
-            image: None,
-            processor,
-        })
-    }
-
-    fn machine(remote: Remote) -> Result<Self, Failure> {
-        let record = remote.instance.record()?;
-        let emulated = record.as_ref().is_none_or(|record| record.accelerator == Accelerator::Tcg);
-        let machine = &remote.machine;
-        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        Ok(Self {
-            source: if emulated { Source::Emulation } else { Source::Kvm },
-            cpus: (0..machine.vcpus).collect(),
-            isolated: machine.realtime.isolated.clone(),
-            hypervisor: None,
-            qemu: record.as_ref().map(|record| record.qemu.clone()),
-            image: record.map(|record| record.image),
-            processor: processor(&cpuinfo),
-            remote: Some(remote),
-        })
-    }
-
-    fn run(&self, script: &str) -> Result<Output, Failure> {
-        let command = ["sh", "-c", script].map(String::from);
-        let mut command = match &self.remote {
-            Some(remote) => remote.command(&["-T"], &command),
-            None => {
-                let mut local = Command::new("sh");
-                local.args(["-c", script]);
-                local
-            }
-        };
-        command.stdin(Stdio::null()).output().context("cyclictest")
-    }
-
-    fn no_result(&self, output: &Output, error: &dyn std::fmt::Display) -> Failure {
+    fn no_result(&self, output: &Output, error: &str) -> Failure {
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.trim();
-        if let Some(tool) = said.strip_prefix("missing: ") {
-            let package = if tool == "cyclictest" { "rt-tests" } else { tool };
-            let package = if tool == "taskset" { "util-linux" } else { package };
+        if let Some(tool) = said.lines().find_map(|line| line.strip_prefix("missing: ")) {
+            let package = match tool {
+                "cyclictest" => "rt-tests",
+                "taskset" => "util-linux",
+                tool => tool,
+            };
             return Failure::new(Exit::Environment, format!("{tool} is not installed"))
                 .with_remedy(format!("As root: apt-get install {package}"));
         }
@@ -285,30 +339,64 @@ impl Place {
             return Failure::new(Exit::Environment, error);
         }
         let last = said.lines().last().unwrap_or("it said nothing");
-        Failure::new(Exit::Environment, format!("cyclictest ended with {}: {last}", output.status))
-            .with_remedy(format!(
-                "It wants SCHED_FIFO {PRIORITY} and locked memory: run this as root, or raise rtprio and memlock (`archibald scan` shows both)."
-            ))
+        let tool = self.with.title();
+        Failure::new(Exit::Environment, format!("{tool} ended with {}: {last}", output.status))
+            .with_remedy(match self.with {
+                Tool::Cyclictest => format!(
+                    "It wants SCHED_FIFO {PRIORITY} and locked memory: run this as root, or raise rtprio and memlock (`archibald scan` shows both)."
+                ),
+                Tool::RtlaTimerlat | Tool::RtlaOsnoise => {
+                    "It wants root and a kernel with the osnoise and timerlat tracers (CONFIG_OSNOISE_TRACER, CONFIG_TIMERLAT_TRACER).".to_owned()
+                }
+            })
     }
 }
 
-/// What this Linux runs under, by systemd-detect-virt's names; `None`: nothing.
-fn virtualization() -> Option<String> {
-    let output = Command::new("systemd-detect-virt").arg("--vm").output().ok();
-    let name = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    match name.as_deref() {
-        Some("none") => None,
-        Some(name) if !name.is_empty() => Some(name.to_owned()),
-        // Without systemd the processor itself says whether there is a hypervisor, not which.
-        _ => std::fs::read_to_string("/proc/cpuinfo")
-            .is_ok_and(|text| text.split_whitespace().any(|word| word == "hypervisor"))
-            .then(|| "unknown".to_owned()),
-    }
+/// rtla wants to be root; in the machine its user may.
+const fn root(place: &Place) -> &'static str {
+    if place.remote.is_some() { "sudo -n " } else { "" }
 }
 
-fn processor(cpuinfo: &str) -> Option<String> {
-    let line = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
+fn by_cyclictest(place: &Place, text: &str) -> Result<Found, String> {
+    let result = Cyclictest::from_json(text).map_err(|error| error.to_string())?;
+    let each: Vec<(u32, Histogram)> =
+        result.threads.iter().map(|thread| (thread.cpu, thread.latency.clone())).collect();
+    Ok(Found {
+        histograms: place.distributions("wakeup", "wake-up of a timer's thread", &each),
+        beyond: result.threads.iter().map(|thread| thread.beyond).sum(),
+        program: result.command,
+        version: result.version,
+        kernel: result.kernel,
+    })
+}
+
+/// The kernel, rtla's version, and its histogram.
+fn by_rtla(place: &Place, text: &str, program: String) -> Result<Found, String> {
+    let (kernel, rest) = text.split_once('\n').unwrap_or((text, ""));
+    let (version, table) = rest.split_once('\n').unwrap_or((rest, ""));
+    let columns = rtla::read(table).map_err(|error| error.to_string())?;
+    let kinds = [
+        (Kind::Thread, "wakeup", "wake-up of a timer's thread"),
+        (Kind::Interrupt, "wakeup-irq", "handling of the timer's interrupt"),
+        (Kind::User, "wakeup-user", "wake-up up to the return to user space"),
+        (Kind::Noise, "noise", "the CPU taken from a busy thread"),
+    ];
+    let mut histograms = Vec::new();
+    for (kind, name, what) in kinds {
+        let each: Vec<(u32, Histogram)> = columns
+            .iter()
+            .filter(|column| column.kind == kind)
+            .map(|column| (column.cpu, column.histogram.clone()))
+            .collect();
+        histograms.extend(place.distributions(name, what, &each));
+    }
+    Ok(Found {
+        program: program.trim_end().to_owned(),
+        version: version.split_whitespace().last().unwrap_or(version).to_owned(),
+        kernel: kernel.to_owned(),
+        beyond: columns.iter().map(|column| column.beyond).sum(),
+        histograms,
+    })
 }
 
 #[cfg(test)]
