@@ -30,6 +30,7 @@ fn from_up_to_delete() {
     threads_are_listed_and_the_wrong_order_is_named(&world);
     wakeups_are_measured_and_not_judged(&world);
     the_kernels_tracers_tell_interrupt_from_thread(&world);
+    a_measurement_that_is_killed_leaves_nothing_in_the_machine(&world);
     scan_puts_host_and_machine_side_by_side(&world);
     copy_brings_files_in_and_out(&world);
     the_store_answers_curl(&world);
@@ -230,7 +231,8 @@ fn the_kernels_tracers_tell_interrupt_from_thread(world: &World) {
         let words =
             [&["measure", "wakeup", "--for", "2s", "--json", "--with", with], more].concat();
         let said = world.run(&words);
-        assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+        // Under KVM it is judged, and may be broken.
+        assert!(said.status <= 1, "{}{}", said.out, said.err);
         serde_json::from_str(&said.out).unwrap()
     };
     let names = |report: &serde_json::Value| -> Vec<String> {
@@ -259,6 +261,28 @@ fn the_kernels_tracers_tell_interrupt_from_thread(world: &World) {
     // The tracers are switched off again: their busy threads would take the CPUs for ever.
     let said = world.run(&["exec", "--", "sh", "-c", "pgrep -l 'osnoise|timerlat' || echo none"]);
     assert_eq!(said.out.trim(), "none", "{}", said.err);
+}
+
+/// Killed outright, it cannot clear up: what it started there ends with the connection.
+fn a_measurement_that_is_killed_leaves_nothing_in_the_machine(world: &World) {
+    let runs = |wanted: bool| {
+        let look = "pgrep -l 'cyclictest|stress-ng'";
+        for _ in 0..60 {
+            let found = world.run(&["exec", "--", "sh", "-c", look]).out;
+            if found.contains("cyclictest") == wanted && (wanted || found.is_empty()) {
+                return true;
+            }
+        }
+        false
+    };
+    let words = ["measure", "wakeup", "--for", "1h", "--load", "fork"];
+    let mut child =
+        world.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let began = runs(true);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(began, "the measurement never began");
+    assert!(runs(false), "the measurement outlives who wanted it");
 }
 
 fn scan_puts_host_and_machine_side_by_side(world: &World) {

@@ -38,6 +38,18 @@ fn two_runs_are_compared_and_their_different_conditions_named() {
     assert!(said.out.contains("under different conditions (load)"), "{}", said.out);
 }
 
+/// The lab's `broken` was `not enough samples` here: a share was asked of what allows no xrun at all.
+#[test]
+fn a_run_in_virtual_time_is_held_against_what_the_lab_asks() {
+    let world = World::new();
+    world.write("run.json", include_str!("../../latency/tests/golden/run-1.json"));
+    let said = world.run(&["report", "run.json"]);
+    assert!(said.out.contains(": broken (virtual time)"), "{}", said.out);
+    assert!(said.out.contains("BROKEN  no xruns: 3 xruns in 7,500 periods"), "{}", said.out);
+    let said = world.run(&["report", "run.json", "--xruns", "3"]);
+    assert!(said.out.contains(": held (virtual time)"), "{}", said.out);
+}
+
 #[test]
 fn what_is_no_run_is_refused_with_its_name() {
     let world = World::new();

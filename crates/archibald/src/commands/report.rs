@@ -17,6 +17,9 @@ pub(crate) struct Report {
     /// Two runs are one sample instead of a comparison, as more than two always are.
     #[arg(long)]
     together: bool,
+    /// Xruns that each run may have, as in a scenario of the lab.
+    #[arg(long, value_name = "NUMBER")]
+    xruns: Option<u64>,
     /// Write one HTML page that asks nothing of the network.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -49,7 +52,7 @@ impl Report {
         let mut text = Vec::new();
         match &runs[..] {
             [a, b] if !self.together => self.compare(a, b, &mut text)?,
-            _ => self.show(&report(runs), &mut text)?,
+            _ => self.show(&self.report(runs), &mut text)?,
         }
         let text = String::from_utf8_lossy(&text);
         if !text.trim().is_empty() {
@@ -102,7 +105,7 @@ impl Report {
                 "Leave the other formats away, or take the two runs --together as one sample.",
             ));
         }
-        let [a, b] = [a, b].map(|run| report(vec![run.clone()]));
+        let [a, b] = [a, b].map(|run| self.report(vec![run.clone()]));
         let title = format!("{} and {}", a.title, b.title);
         let comparison = Comparison::new(title, &a, &b);
         if let Some(path) = &self.html {
@@ -115,16 +118,17 @@ impl Report {
             false => comparison.write_text(text).context("the comparison"),
         }
     }
-}
 
-/// Runs held against what is asked of the first: one as itself, several as one sample.
-fn report(runs: Vec<Run>) -> Latency {
-    let target = runs.first().map_or_else(Target::audio, Target::for_run);
-    let title = match &runs[..] {
-        [run] => run.id.clone(),
-        runs => format!("{} runs together", runs.len()),
-    };
-    Latency::new(title, runs, target)
+    /// Runs held against what is asked of the first: one as itself, several as one sample.
+    fn report(&self, runs: Vec<Run>) -> Latency {
+        let usual = || runs.first().map_or_else(Target::audio, Target::for_run);
+        let target = self.xruns.map_or_else(usual, Target::xruns);
+        let title = match &runs[..] {
+            [run] => run.id.clone(),
+            runs => format!("{} runs together", runs.len()),
+        };
+        Latency::new(title, runs, target)
+    }
 }
 
 fn read(path: &Path) -> Result<Run, Failure> {

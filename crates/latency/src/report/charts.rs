@@ -229,8 +229,12 @@ impl<'a> Lane<'a> {
         Self { run, times, counted, name }
     }
 
+    /// By the meter that tells most times; the one that only counts most would leave the lane empty.
     fn of_run(run: &'a Run) -> Option<Self> {
-        let (meter, counted) = run.worst_meter()?;
+        let told = |meter: Meter| run.times_of(meter).len();
+        let telling = run.counters.iter().map(|(meter, n)| (*meter, *n));
+        let most = telling.filter(|(meter, _)| told(*meter) > 0).max_by_key(|(m, _)| told(*m));
+        let (meter, counted) = most.or_else(|| run.worst_meter())?;
         Some(Self::of(run, meter, counted, &format!("{}, {}", run.id, meter.title())))
     }
 

@@ -202,6 +202,17 @@ fn several_runs_are_one_sample_with_each_beside_it() {
     );
 }
 
+/// A repeated fault was drawn as an empty lane: jackd's log counted most and told no times.
+#[test]
+fn a_lane_is_of_a_meter_that_tells_times() {
+    let mut runs = vec![run(1, 7500, &[1, 2, 3]), run(2, 7500, &[40])];
+    runs[0].counters.insert(crate::Meter::JackdLog, 4);
+    let chart = Report::new("Two", runs, Target::xruns(0)).charts().remove(0);
+    assert_eq!(chart.name, "timeline");
+    assert!(chart.svg.contains("seed-1, JACK xrun callback"), "{}", chart.svg);
+    assert!(chart.svg.contains("class=\"tick\""), "{}", chart.svg);
+}
+
 #[test]
 fn parts_of_a_distribution_are_a_table_and_no_sample_of_their_own() {
     let mut run = with_wakeups(500, 90_000);
