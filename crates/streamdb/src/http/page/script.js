@@ -373,7 +373,7 @@ function frame(last, low, high, label) {
 
 function worst(picture, x, most) {
   const at = x(most / 1e3), end = at > 300;
-  picture.append(svg("line", { x1: at, x2: at, y1: FRAME.top - 4, y2: FRAME.bottom, class: "xrun" }),
+  picture.append(svg("line", { x1: at, x2: at, y1: FRAME.top - 4, y2: FRAME.bottom, class: "most" }),
     svg("text", { x: at + (end ? 0 : 2), y: 11, "text-anchor": end ? "end" : "start", class: "worst" }, "worst " + micro(most)));
 }
 
