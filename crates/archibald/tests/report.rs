@@ -176,7 +176,11 @@ fn a_page_of_ten_runs_asks_nothing_of_the_network() {
         assert!(wide.as_u64().unwrap() <= 390, "{wide} points wide");
         browser.screenshot(if dark { "ten-narrow-dark.png" } else { "ten-narrow.png" });
 
-        assert_eq!(browser.requests(), [page.clone()], "the page asked for more than itself");
+        assert_eq!(
+            browser.requests(),
+            std::slice::from_ref(&page),
+            "the page asked for more than itself"
+        );
         assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
     }
 }
