@@ -121,6 +121,7 @@ pub fn read(
             title: "start of the probe's callback after the period's start".to_owned(),
             histogram: watch.callback_us.clone(),
         }],
+        round_trip: None,
         dsp_load: watch.load_in(&window),
         cost: Cost { cpu_s: done.cpu_s, wall_s: Some(done.wall_s), instructions: None },
     };

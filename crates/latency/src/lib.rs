@@ -12,7 +12,9 @@ mod episodes;
 mod histogram;
 pub mod junit;
 pub mod probe;
+pub mod pw_top;
 mod report;
+pub mod round_trip;
 pub mod rtla;
 mod run;
 mod target;
@@ -23,6 +25,7 @@ pub use compare::{COMPARISON_SCHEMA, Comparison, Row};
 pub use episodes::{DEFAULT_GAP_PERIODS, Episode, Episodes};
 pub use histogram::{Histogram, HistogramError, QUANTILES, Quantile};
 pub use report::{Chart, Control, Finding, REPORT_SCHEMA, Report};
+pub use round_trip::{Break, RoundTrip};
 pub use run::{
     Conditions, Cost, DspLoad, LoadSample, Meter, NamedHistogram, RUN_SCHEMA, ReadError, Run,
     Source, Window, Xrun,

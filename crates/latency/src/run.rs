@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Histogram;
+use crate::{Histogram, RoundTrip};
 
 /// The name of this form. Readers take any document with this name; keys may be added under it.
 pub const RUN_SCHEMA: &str = "archibald.run/1";
@@ -332,6 +332,9 @@ pub struct Run {
     /// Distributions.
     #[serde(default)]
     pub histograms: Vec<NamedHistogram>,
+    /// What a signal sent around a loop told; absent in runs that sent none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip: Option<RoundTrip>,
     /// The server's load.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dsp_load: Option<DspLoad>,
@@ -402,6 +405,10 @@ impl Run {
         }
         if self.xruns.windows(2).any(|pair| pair[0].at_ns > pair[1].at_ns) {
             return wrong("the xruns are not in order of time".to_owned());
+        }
+        let breaks = self.round_trip.iter().flat_map(|trip| &trip.breaks);
+        if let Some(found) = breaks.clone().find(|found| !self.window.has(found.at_ns)) {
+            return wrong(format!("the break at {} ns lies outside the window", found.at_ns));
         }
         for meter in self.meters() {
             let listed = self.listed(meter);

@@ -33,6 +33,7 @@ pub(crate) fn run(seed: u64, periods: u64, xruns: &[u64]) -> Run {
         xruns: xruns.iter().map(xrun).collect(),
         counters: [(Meter::JackCallback, xruns.len() as u64)].into(),
         histograms: Vec::new(),
+        round_trip: None,
         dsp_load: None,
         cost: crate::Cost::default(),
     }

@@ -24,6 +24,28 @@ pub struct Cycle {
     /// How long after its start the callback came, in microseconds of the server's clock, 0 if it came
     /// before; absent if the server does not say.
     pub late_us: Option<u64>,
+    /// How much of it was left when the callback's work was done, in microseconds, 0 if it was over;
+    /// absent if the server does not say.
+    pub left_us: Option<u64>,
+}
+
+/// What a client does with a period's samples.
+pub trait Work: Send {
+    /// Called in real time: must not allocate, lock or call the system. `at_ns` is when the callback
+    /// started; `input` and `output` are as long as the period.
+    fn period(&mut self, at_ns: u64, input: &[f32], output: &mut [f32]);
+}
+
+/// Hands on what comes in: a client in a chain that is not heard.
+#[derive(Debug, Clone, Copy)]
+pub struct Through;
+
+impl Work for Through {
+    fn period(&mut self, _: u64, input: &[f32], output: &mut [f32]) {
+        for (out, sample) in output.iter_mut().zip(input) {
+            *out = *sample;
+        }
+    }
 }
 
 /// What the callback saw of a period.
@@ -35,6 +57,8 @@ pub struct Period {
     pub frames: u32,
     /// How long after the start of the period; see [`Cycle::late_us`].
     pub late_us: Option<u64>,
+    /// How much of the period was left; see [`Cycle::left_us`].
+    pub left_us: Option<u64>,
     /// Frames that passed since the last callback without one; negative if the clock went back.
     pub lost_frames: i32,
 }
@@ -73,8 +97,8 @@ impl Watcher {
         let lost =
             self.expected.map_or(0, |expected| cycle.frame_time.wrapping_sub(expected) as i32);
         self.expected = Some(cycle.frame_time.wrapping_add(cycle.frames));
-        let Cycle { frames, late_us, .. } = *cycle;
-        let period = Period { at_ns: now_ns, frames, late_us, lost_frames: lost };
+        let Cycle { frames, late_us, left_us, .. } = *cycle;
+        let period = Period { at_ns: now_ns, frames, late_us, left_us, lost_frames: lost };
         if self.ring.push(period).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -134,7 +158,7 @@ pub fn rings() -> (Watcher, XrunWatcher, Seen) {
     (watcher, xrun_watcher, Seen { periods, xruns, dropped })
 }
 
-fn touched<T: Copy>(room: usize, any: T) -> (Producer<T>, Consumer<T>) {
+pub(crate) fn touched<T: Copy>(room: usize, any: T) -> (Producer<T>, Consumer<T>) {
     let (mut producer, mut consumer) = RingBuffer::new(room);
     while producer.push(any).is_ok() {}
     while consumer.pop().is_ok() {}
@@ -146,7 +170,7 @@ mod tests {
     use super::*;
 
     fn cycle(frame_time: u32) -> Cycle {
-        Cycle { frames: 32, frame_time, late_us: Some(10) }
+        Cycle { frames: 32, frame_time, late_us: Some(10), left_us: None }
     }
 
     #[test]

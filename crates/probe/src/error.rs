@@ -33,6 +33,19 @@ pub enum ProbeError {
     /// The server answers and refuses.
     #[error("the audio server refused to {0}; its own log says why")]
     Refused(&'static str),
+    /// The server did not connect two ports.
+    #[error(
+        "the audio server does not connect {from} to {to}; `jack_lsp` lists the ports that are there"
+    )]
+    NoConnection {
+        /// The port that gives.
+        from: String,
+        /// The port that takes.
+        to: String,
+    },
+    /// Words of the command line that do not fit.
+    #[error("{0}")]
+    Words(String),
     /// The name has a zero byte.
     #[error("the client's name must not contain a zero byte")]
     Name,
@@ -50,7 +63,7 @@ impl ProbeError {
     /// 2 for wrong use, 3 for what the environment lacks.
     pub const fn exit_status(&self) -> u8 {
         match self {
-            Self::Name => 2,
+            Self::Name | Self::Words(_) => 2,
             _ => 3,
         }
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use archibald_probe::commands::{Command, Outcome};
 use clap::Parser;
 
-/// Watches an audio graph from inside, as a client of JACK or of PipeWire's JACK.
+/// Watches and measures an audio graph from inside, as a client of JACK or of PipeWire's JACK.
 #[derive(Debug, Parser)]
 #[command(name = "archibald-probe", version, max_term_width = 100)]
 struct Arguments {
@@ -21,6 +21,10 @@ fn main() -> ExitCode {
         Ok(Outcome::Good) => ExitCode::SUCCESS,
         Ok(Outcome::ServerLost) => {
             eprintln!("archibald-probe: the audio server went away before the end");
+            ExitCode::from(1)
+        }
+        Ok(Outcome::NothingHeard) => {
+            eprintln!("archibald-probe: nothing of the signal came back; is the loop closed?");
             ExitCode::from(1)
         }
         Err(error) => {

@@ -47,7 +47,7 @@ fn the_program_is_dynamic_and_runs_with_the_guest_s_c_library() {
     libraries.sort();
     libraries.dedup();
     for library in &libraries {
-        let known = ["libc.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2"];
+        let known = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2"];
         assert!(known.contains(&library.as_str()), "{libraries:?}");
     }
     let versions = versions(&data);

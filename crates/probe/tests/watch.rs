@@ -4,137 +4,48 @@
 // A failed call here is a failed test.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::zombie_processes)]
 
-use std::io::Read as _;
-use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
+mod server;
+
+use std::process::{ChildStdin, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
 use archibald_latency::probe::{Connection, Registration, Watch};
+use server::{PROBE, Running, Server, signal};
 
-const PROBE: &str = env!("CARGO_BIN_EXE_archibald-probe");
-
-fn has(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+fn watch(server: &Server, name: &str) -> Running {
+    let mut command = server.command(PROBE);
+    command.args(["watch", "--name", name]);
+    server.start_until_listed(&mut command, name)
 }
 
-/// A server of its own for each test.
-struct Server {
-    jackd: Child,
-    name: String,
-    scratch: tempfile::TempDir,
+/// The end of its standard input ends it.
+fn end(mut probe: Running) -> (i32, Watch) {
+    drop(probe.0.stdin.take());
+    ended(probe)
 }
 
-impl Server {
-    /// None, and a line that says so, where a program that the test needs is missing.
-    fn start(test: &str, needs: &[&str]) -> Option<Self> {
-        for program in ["jackd"].iter().chain(needs) {
-            if !has(program) {
-                println!("SKIPPED {test}: there is no {program} here");
-                return None;
-            }
-        }
-        let name = format!("archibald-{test}-{}", std::process::id());
-        let jackd = Command::new("jackd")
-            .args(["--no-realtime", "-n", &name, "-d", "dummy", "-r", "48000", "-p", "1024"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Some(Self { jackd, name, scratch: tempfile::tempdir().unwrap() })
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command.env("JACK_DEFAULT_SERVER", &self.name);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        command
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.scratch.path().join(name)
-    }
-
-    /// A probe that is in the graph: the server lists its port.
-    fn watch(&self, name: &str) -> Probe {
-        let mut command = self.command(PROBE);
-        command.args(["watch", "--name", name]);
-        self.start_until_listed(&mut command, name)
-    }
-
-    /// The server may not be there yet: a probe that found none is started again.
-    fn start_until_listed(&self, command: &mut Command, name: &str) -> Probe {
-        let mut probe = Probe(command.spawn().unwrap());
-        let port = format!("{name}:out");
-        for _ in 0..300 {
-            let listed = self.command("jack_lsp").output().unwrap();
-            if String::from_utf8_lossy(&listed.stdout).lines().any(|line| line == port) {
-                return probe;
-            }
-            if probe.0.try_wait().unwrap().is_some() {
-                probe.0 = command.spawn().unwrap();
-            }
-            sleep(Duration::from_millis(100));
-        }
-        panic!("{port} did not appear");
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if matches!(self.jackd.try_wait(), Ok(None)) {
-            signal(&self.jackd, "TERM");
-            let _ = self.jackd.wait();
-        }
-    }
-}
-
-struct Probe(Child);
-
-impl Probe {
-    /// The end of its standard input ends it.
-    fn end(mut self) -> (i32, Watch) {
-        drop(self.0.stdin.take());
-        self.ended()
-    }
-
-    fn ended(mut self) -> (i32, Watch) {
-        let mut text = String::new();
-        self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-        let status = self.0.wait().unwrap().code().unwrap();
-        (status, Watch::from_json(&text).unwrap_or_else(|error| panic!("{error}: {text}")))
-    }
-}
-
-impl Drop for Probe {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn signal(child: &Child, name: &str) {
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+fn ended(probe: Running) -> (i32, Watch) {
+    let said = probe.ended();
+    let watch = Watch::from_json(&said.out).unwrap_or_else(|error| panic!("{error}: {}", said.out));
+    (said.status, watch)
 }
 
 #[test]
 fn a_stopped_client_is_an_xrun_and_clients_and_ports_are_told() {
     let Some(server) = Server::start("xruns", &["jack_lsp"]) else { return };
-    let probe = server.watch("probe");
-    let sleeper = server.watch("sleeper");
+    let probe = watch(&server, "probe");
+    let sleeper = watch(&server, "sleeper");
     signal(&sleeper.0, "STOP");
     sleep(Duration::from_millis(400));
     signal(&sleeper.0, "CONT");
     sleep(Duration::from_millis(400));
     signal(&sleeper.0, "TERM");
-    let (status, slept) = sleeper.ended();
+    let (status, slept) = ended(sleeper);
     assert_eq!((status, slept.name.as_str()), (0, "sleeper"));
     sleep(Duration::from_millis(400));
 
-    let (status, watch) = probe.end();
+    let (status, watch) = end(probe);
     assert_eq!((status, watch.server_lost, watch.dropped), (0, false, 0));
     assert_eq!((watch.rate, watch.quantum, watch.name.as_str()), (48000, 1024, "probe"));
     assert!(watch.periods > 0 && watch.callback_us.count() == watch.periods);
@@ -157,14 +68,14 @@ fn connections_are_told_with_both_names() {
     let needs = ["jack_lsp", "jack_connect", "jack_disconnect"];
     let Some(server) = Server::start("graph", &needs) else { return };
     let older = ["older:out", "older:in"];
-    let other = server.watch("older");
+    let other = watch(&server, "older");
     assert!(server.command("jack_connect").args(older).status().unwrap().success());
-    let probe = server.watch("probe");
+    let probe = watch(&server, "probe");
     let words = ["probe:out", "older:in"];
     assert!(server.command("jack_connect").args(words).status().unwrap().success());
     assert!(server.command("jack_disconnect").args(words).status().unwrap().success());
     sleep(Duration::from_millis(300));
-    let (_, watch) = probe.end();
+    let (_, watch) = end(probe);
     let seen: Vec<_> =
         watch.graph.iter().map(|e| (e.from.as_str(), e.to.as_str(), e.event)).collect();
     let expected = [
@@ -179,11 +90,11 @@ fn connections_are_told_with_both_names() {
 #[test]
 fn a_server_that_dies_ends_the_watch_with_what_was_seen() {
     let Some(mut server) = Server::start("lost", &["jack_lsp"]) else { return };
-    let mut probe = server.watch("probe");
+    let mut probe = watch(&server, "probe");
     // Its standard input stays open: only the server ends it.
     let open: ChildStdin = probe.0.stdin.take().unwrap();
     server.jackd.kill().unwrap();
-    let (status, watch) = probe.ended();
+    let (status, watch) = ended(probe);
     drop(open);
     assert_eq!((status, watch.server_lost), (1, true));
     assert!(watch.closed_ns > watch.opened_ns);
@@ -211,7 +122,7 @@ fn the_callback_calls_nothing_of_the_kernel() {
     command.arg("-f").arg("-o").arg(&log).args([PROBE, "watch", "--name", "probe"]);
     let probe = server.start_until_listed(&mut command, "probe");
     sleep(Duration::from_secs(4));
-    let (status, watch) = probe.end();
+    let (status, watch) = end(probe);
     assert_eq!(status, 0);
     assert!(watch.periods > 50, "{} periods", watch.periods);
 

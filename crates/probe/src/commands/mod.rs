@@ -1,5 +1,9 @@
 //! The verbs, one file each.
 
+mod end;
+mod log;
+mod relay;
+mod round_trip;
 mod watch;
 
 use std::io::Write;
@@ -13,6 +17,8 @@ pub enum Outcome {
     Good,
     /// The server went away before; what was seen until then has been written.
     ServerLost,
+    /// Nothing of the signal came back.
+    NothingHeard,
 }
 
 /// What to do.
@@ -20,6 +26,10 @@ pub enum Outcome {
 pub enum Command {
     /// Take part in the graph until SIGTERM or the end of standard input, then print what was seen
     Watch(watch::Arguments),
+    /// Send a signal that tells its frames apart, and tell what becomes of it on its way back
+    Loop(round_trip::Arguments),
+    /// Hand frames on, and drop or repeat some: a planted fault for `loop` to find
+    Relay(relay::Arguments),
 }
 
 impl Command {
@@ -30,6 +40,19 @@ impl Command {
     pub fn run(&self, out: &mut dyn Write) -> Result<Outcome, ProbeError> {
         match self {
             Self::Watch(arguments) => arguments.run(out),
+            Self::Loop(arguments) => arguments.run(out),
+            Self::Relay(arguments) => arguments.run(out),
         }
     }
+}
+
+/// Writes a result on a line of its own. Before the client is closed: closing may wait for a dead
+/// server, or for one that mourns a killed client, and whoever has asked us to end may not wait that
+/// long.
+fn print(out: &mut dyn Write, result: &impl serde::Serialize) -> Result<(), ProbeError> {
+    serde_json::to_writer(&mut *out, result)
+        .map_err(std::io::Error::from)
+        .and_then(|()| writeln!(out))
+        .and_then(|()| out.flush())
+        .map_err(|source| ProbeError::System { what: "write the result", source })
 }

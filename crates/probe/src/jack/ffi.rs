@@ -100,6 +100,7 @@ functions! {
     port_flags: unsafe extern "C" fn(*const RawPort) -> c_int,
     port_get_all_connections:
         unsafe extern "C" fn(*const RawClient, *const RawPort) -> *mut *const c_char,
+    connect: unsafe extern "C" fn(*mut RawClient, *const c_char, *const c_char) -> c_int,
     get_ports: unsafe extern "C" fn(
         *mut RawClient, *const c_char, *const c_char, c_ulong,
     ) -> *mut *const c_char,

@@ -15,7 +15,11 @@ use std::sync::{Mutex, PoisonError};
 use ffi::{Functions, RawClient, RawPort};
 
 use crate::ProbeError;
-use crate::callback::{Cycle, Watcher, XrunWatcher, now_ns};
+use crate::callback::{Cycle, Watcher, Work, XrunWatcher, now_ns};
+
+/// The longest period that JACK2 and PipeWire take, twice. What lies behind it of a longer one is
+/// neither read nor written.
+const LONGEST: usize = 16384;
 
 /// The server's number of a port.
 pub type PortId = u32;
@@ -86,6 +90,9 @@ struct State {
     watcher: UnsafeCell<Option<Watcher>>,
     /// The xrun callback's own.
     xruns: UnsafeCell<Option<XrunWatcher>>,
+    /// The process callback's own: what it does, and a copy of what came in, because a port that is
+    /// connected to the client's own has the same buffer.
+    work: UnsafeCell<Option<(Box<dyn Work>, Vec<f32>)>>,
     /// Filled by callbacks that need not be real-time.
     notices: Mutex<Vec<Notice>>,
     lost: AtomicBool,
@@ -173,6 +180,7 @@ impl Client {
             output,
             watcher: UnsafeCell::new(None),
             xruns: UnsafeCell::new(None),
+            work: UnsafeCell::new(None),
             notices: Mutex::new(Vec::new()),
             lost: AtomicBool::new(false),
         })))
@@ -221,6 +229,23 @@ impl Client {
         names.into_iter().map(|name| state.port(name)).collect()
     }
 
+    /// Connects two ports, by their names; that they are connected already is no error.
+    ///
+    /// # Errors
+    /// [`ProbeError::NoConnection`].
+    pub fn connect(&self, from: &str, to: &str) -> Result<(), ProbeError> {
+        const EXISTS: c_int = 17; // EEXIST
+        let name = |text: &str| CString::new(text).map_err(|_| ProbeError::Name);
+        let names = (name(from)?, name(to)?);
+        // SAFETY: the client is open and active; the names live during the call.
+        let status =
+            unsafe { (self.0.library.connect)(self.0.client, names.0.as_ptr(), names.1.as_ptr()) };
+        match status {
+            0 | EXISTS => Ok(()),
+            _ => Err(ProbeError::NoConnection { from: from.to_owned(), to: to.to_owned() }),
+        }
+    }
+
     /// Leaves the graph. A server that is gone is not asked, because it may never answer; the process
     /// is about to end.
     pub fn close(self) {
@@ -238,8 +263,15 @@ impl Opened {
     ///
     /// # Errors
     /// [`ProbeError::Refused`].
-    pub fn activate(self, watcher: Watcher, xruns: XrunWatcher) -> Result<Client, ProbeError> {
+    pub fn activate(
+        self,
+        watcher: Watcher,
+        xruns: XrunWatcher,
+        work: Box<dyn Work>,
+    ) -> Result<Client, ProbeError> {
         let Self(mut state) = self;
+        // Written, so that every page of it is there.
+        *state.work.get_mut() = Some((work, vec![f32::MIN_POSITIVE; LONGEST]));
         *state.watcher.get_mut() = Some(watcher);
         *state.xruns.get_mut() = Some(xruns);
         let (library, client) = (&state.library, state.client);
@@ -326,7 +358,7 @@ unsafe fn state<'a>(arg: *mut c_void) -> &'a State {
 /// The period: real time from here on.
 unsafe extern "C" fn on_process(frames: u32, arg: *mut c_void) -> c_int {
     let now = now_ns();
-    // SAFETY: see `state`. The watcher is this callback's alone, and the server calls it from one
+    // SAFETY: see `state`. Watcher and work are this callback's alone, and the server calls it from one
     // thread. The ports are the client's own, and their buffers hold `frames` samples.
     unsafe {
         let state = state(arg);
@@ -341,15 +373,22 @@ unsafe extern "C" fn on_process(frames: u32, arg: *mut c_void) -> c_int {
         // The server's clock is not ours: JACK2's is CLOCK_MONOTONIC_RAW, PipeWire's CLOCK_MONOTONIC.
         let late_us = (state.library.get_time)().saturating_sub(start);
         let frame_time = (state.library.last_frame_time)(state.client);
-        let cycle = Cycle { frames, frame_time, late_us: known.then_some(late_us) };
-        if let Some(watcher) = &mut *state.watcher.get() {
-            watcher.period(now, &cycle);
-        }
         let input = (state.library.port_get_buffer)(state.input, frames).cast::<f32>();
         let output = (state.library.port_get_buffer)(state.output, frames).cast::<f32>();
-        // What comes in goes out: a probe in a chain is not heard.
-        if !input.is_null() && !output.is_null() {
-            ptr::copy(input, output, frames as usize);
+        if let Some((work, copy)) = &mut *state.work.get() {
+            let length = (frames as usize).min(copy.len());
+            let copy = copy.get_mut(..length).unwrap_or_default();
+            if !input.is_null() && !output.is_null() {
+                ptr::copy(input, copy.as_mut_ptr(), length);
+                // The input is not looked at any more, so that nothing else refers to this memory.
+                work.period(now, copy, std::slice::from_raw_parts_mut(output, length));
+            }
+        }
+        let left_us = next.saturating_sub((state.library.get_time)());
+        let told = |us: u64| known.then_some(us);
+        let cycle = Cycle { frames, frame_time, late_us: told(late_us), left_us: told(left_us) };
+        if let Some(watcher) = &mut *state.watcher.get() {
+            watcher.period(now, &cycle);
         }
     }
     0
