@@ -75,25 +75,30 @@ pub(crate) fn share() -> Result<PathBuf, Failure> {
 }
 
 /// The programs of the project that go into the image. Those that are static stand beside this one.
-/// The probe is not (see crates/probe/cargo), and must not be taken from here, where `cargo build
-/// --workspace` leaves one that is static and so of no use.
 pub(crate) fn guest_programs() -> Result<[PathBuf; 3], Failure> {
-    let here = this_program()?.parent().map(Path::to_owned).unwrap_or_default();
+    let here = programs_folder()?;
+    Ok([find_built("archibald-guest", &[&here])?, find_built("streamdb", &[&here])?, probe()?])
+}
+
+/// The probe, which is not static (see crates/probe/cargo), and must not be taken from beside this
+/// program, where `cargo build --workspace` leaves one that is static and so of no use.
+pub(crate) fn probe() -> Result<PathBuf, Failure> {
+    let here = programs_folder()?;
     let dynamic = here.join("../../dynamic/x86_64-unknown-linux-gnu/release");
-    let installed = here.join("../lib/archibald");
-    let find = |name: &str, places: &[&Path]| {
-        let found = places.iter().map(|place| place.join(name)).find(|path| path.is_file());
-        found.ok_or_else(|| {
-            let lacking = format!("the program {name} is not beside {}", here.display());
-            Failure::new(Exit::Environment, lacking)
-                .with_remedy("Run ./archibald, which builds it.")
-        })
-    };
-    Ok([
-        find("archibald-guest", &[&here])?,
-        find("streamdb", &[&here])?,
-        find("archibald-probe", &[&dynamic, &installed])?,
-    ])
+    find_built("archibald-probe", &[&dynamic, &here.join("../lib/archibald")])
+}
+
+fn programs_folder() -> Result<PathBuf, Failure> {
+    Ok(this_program()?.parent().map(Path::to_owned).unwrap_or_default())
+}
+
+fn find_built(name: &str, places: &[&Path]) -> Result<PathBuf, Failure> {
+    let found = places.iter().map(|place| place.join(name)).find(|path| path.is_file());
+    found.ok_or_else(|| {
+        let near = places.first().map(|place| place.display().to_string()).unwrap_or_default();
+        Failure::new(Exit::Environment, format!("the program {name} is not in {near}"))
+            .with_remedy("Run ./archibald, which builds it.")
+    })
 }
 
 /// QEMU's program: `ARCHIBALD_QEMU`, or the usual name.

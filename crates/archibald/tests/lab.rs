@@ -353,3 +353,58 @@ fn what_is_killed_leaves_no_qemu_and_no_half_snapshot() {
         assert!(world.is_quiet(), "QEMU outlives its lab");
     }
 }
+
+/// The JSON document of this schema in what a program wrote.
+fn written(world: &World, run: &str, schema: &str) -> serde_json::Value {
+    let runs = std::fs::read_dir(world.state("lab/runs")).unwrap().flatten();
+    let folder = runs
+        .map(|entry| entry.path())
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(run)));
+    let log = std::fs::read_to_string(folder.unwrap().join("program.log")).unwrap();
+    let document =
+        log.lines().find(|line| line.contains(schema)).unwrap_or_else(|| panic!("{log}"));
+    serde_json::from_str(document).unwrap()
+}
+
+/// The coded sequence in virtual time: around the graph's own loop under full load not a frame is lost, and
+/// what a relay in the loop drops and repeats is found at its frame.
+#[test]
+#[ignore = "boots the real image"]
+fn the_coded_sequence_finds_each_planted_fault_and_none_where_there_is_none() {
+    let world = World::new();
+    let time = "[time]\nduration = \"3s\"\nwarmup = \"500ms\"\nseeds = [1]\n";
+    let clean = "[program]\nmin-load = 0\n\
+        run = \"exec archibald-probe loop --warmup 200 --seconds 3 --linger 60\"\n";
+    let planted = "[program]\nmin-load = 0\n\
+        run = \"archibald-probe relay --fault drop:3@48000 --fault repeat:1@60000 --fault drop:33@72001 \
+        --fault repeat:700@100000 & exec archibald-probe loop --warmup 100 --seconds 3 --linger 60 \
+        --through archibald-relay:in,archibald-relay:out\"\n[load]\nprofile = \"idle\"\n";
+    for (name, program) in [("whole", clean), ("planted", planted)] {
+        let path = scenario(&world, &format!("{name}.lab.toml"), &format!("{program}{time}"));
+        let said = world::said(lab(&world, &["run", "--quiet", &path]).output().unwrap());
+        assert_eq!(said.status, 0, "{name}: {}{}", said.out, said.err);
+    }
+    let whole = &written(&world, "whole", "archibald.loop/1")["sequence"];
+    assert_eq!((&whole["breaks"], &whole["unlisted"]), (&serde_json::json!([]), &0.into()));
+    // Every frame of three seconds came one period after it went.
+    let frames = whole["known"].as_u64().unwrap();
+    assert!(frames >= 3 * 48_000 - 64, "{whole}");
+    assert_eq!(whole["round_trip"], serde_json::json!([[32, frames]]));
+
+    let found = written(&world, "planted", "archibald.loop/1");
+    let found: Vec<(i64, i64)> = found["sequence"]["breaks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|found| (found["frame"].as_i64().unwrap(), found["jump"].as_i64().unwrap_or(0)))
+        .collect();
+    let planted = [(48_000, 3), (60_000, -1), (72_001, 33), (100_000, -700)];
+    let jumps = |list: &[(i64, i64)]| list.iter().map(|(_, jump)| *jump).collect::<Vec<_>>();
+    assert_eq!(jumps(&found), jumps(&planted), "{found:?}");
+    // The relay counts from its own beginning; between two faults lie as many frames for both.
+    for (found, planted) in found.windows(2).zip(planted.windows(2)) {
+        let handed_on = planted[1].0 - planted[0].0;
+        assert_eq!(found[1].0 - found[0].0, handed_on + found[0].1);
+    }
+    assert!(world.is_quiet());
+}

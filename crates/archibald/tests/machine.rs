@@ -31,6 +31,9 @@ fn from_up_to_delete() {
     wakeups_are_measured_and_not_judged(&world);
     the_kernels_tracers_tell_interrupt_from_thread(&world);
     a_measurement_that_is_killed_leaves_nothing_in_the_machine(&world);
+    the_audio_loop_is_measured_to_the_frame(&world);
+    planted_drops_are_found_in_the_machine(&world);
+    the_network_is_measured(&world);
     scan_puts_host_and_machine_side_by_side(&world);
     copy_brings_files_in_and_out(&world);
     the_store_answers_curl(&world);
@@ -283,6 +286,90 @@ fn a_measurement_that_is_killed_leaves_nothing_in_the_machine(world: &World) {
     child.wait().unwrap();
     assert!(began, "the measurement never began");
     assert!(runs(false), "the measurement outlives who wanted it");
+}
+
+fn measured(world: &World, words: &[&str]) -> serde_json::Value {
+    let said = world.run(&[&["measure"], words, &["--json"]].concat());
+    let report: serde_json::Value =
+        serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{}{}", said.out, said.err));
+    if report["run"]["source"] == "emulation" {
+        assert_eq!((said.status, &report["verdict"]), (0, &"not-judged".into()), "{}", said.err);
+    }
+    report["run"].clone()
+}
+
+/// Against PipeWire, which runs, and against a JACK2 of the measurement's own.
+fn the_audio_loop_is_measured_to_the_frame(world: &World) {
+    for (words, server) in [(&[][..], "pipewire"), (&["--own-jackd"], "jack")] {
+        let run = measured(world, &[&["audio", "--for", "3s"], words].concat());
+        assert_eq!(run["conditions"]["server"], server, "{run:#}");
+        assert_eq!(run["conditions"]["quantum"], 32, "{run:#}");
+        let trip = &run["round_trip"];
+        assert_eq!(
+            (&trip["frames"], &trip["method"]),
+            (&32.0.into(), &"sequence".into()),
+            "{trip}"
+        );
+        let theirs = trip["jack_iodelay"].as_f64().unwrap_or_else(|| panic!("{trip}"));
+        assert!((theirs - 32.0).abs() <= 1.0, "jack_iodelay: {theirs}");
+        let names: Vec<_> = run["histograms"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|named| named["name"].as_str())
+            .collect();
+        assert_eq!(names, ["round-trip", "callback", "margin", "jitter"]);
+        let counters = run["counters"].as_object().unwrap();
+        for meter in ["jack-callback", "frame-clock", "callback-pause", "sequence"] {
+            assert!(counters.contains_key(meter), "{counters:?}");
+        }
+        assert_eq!(counters.contains_key("pw-top"), server == "pipewire", "{counters:?}");
+    }
+    let said = world.run(&["exec", "--", "pgrep", "-x", "jackd|archibald-probe"]);
+    assert_eq!(said.out, "", "something outlives the measurement");
+}
+
+/// What the emulated graph itself loses are whole periods; these are not.
+fn planted_drops_are_found_in_the_machine(world: &World) {
+    let faults: Vec<String> = (1..60)
+        .map(|second| {
+            let (kind, frames) = if second % 2 == 0 { ("repeat", 1) } else { ("drop", 3) };
+            format!("--fault {kind}:{frames}@{}", 48_000 * second)
+        })
+        .collect();
+    let start = format!(
+        "archibald-probe relay {} </dev/null >relayed 2>&1 & echo $! >relay; sleep 1",
+        faults.join(" ")
+    );
+    assert_eq!(world.run(&["exec", "--", "sh", "-c", &start]).status, 0);
+    let way = "archibald-relay:in,archibald-relay:out";
+    let run = measured(world, &["audio", "--for", "5s", "--through", way]);
+    let end = "kill $(cat relay); sleep 1; cat relayed";
+    let relayed = world.run(&["exec", "--", "sh", "-c", end]).out;
+    let relayed: serde_json::Value =
+        serde_json::from_str(&relayed).unwrap_or_else(|_| panic!("{relayed}"));
+    let done = relayed["done"].as_array().unwrap();
+    assert!(done.len() >= 5, "{relayed}");
+    let found: Vec<i64> = run["round_trip"]["breaks"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{run:#}"))
+        .iter()
+        .map(|found| found["jump"].as_i64().unwrap_or(0))
+        .filter(|jump| jump % 32 != 0)
+        .collect();
+    // One a second, of each kind in turn.
+    assert!(found.len() >= 3, "{found:?}");
+    assert!(found.windows(2).all(|pair| pair[0] + pair[1] == 2), "{found:?}");
+}
+
+fn the_network_is_measured(world: &World) {
+    let run = measured(world, &["network", "--for", "1s"]);
+    let names: Vec<_> =
+        run["histograms"].as_array().unwrap().iter().filter_map(|h| h["name"].as_str()).collect();
+    // UDP has one forwarded port, on which nobody listens.
+    assert_eq!(names, ["network-tcp", "network-udp"], "{run:#}");
+    let said = world.run(&["exec", "--", "pgrep", "-f", "[a]rchibald-guest echo"]);
+    assert_eq!(said.out, "", "the echo outlives the measurement");
 }
 
 fn scan_puts_host_and_machine_side_by_side(world: &World) {

@@ -237,6 +237,27 @@ fn a_store_that_is_not_there_is_told_before_anything_is_measured() {
     }
 }
 
+/// A jackd of its own needs no sound card. How many periods it misses depends on the host, the round trip
+/// does not.
+#[test]
+fn an_audio_loop_is_measured_kept_and_reported() {
+    let world = World::new();
+    let words = ["measure", "audio", "--here", "--own-jackd", "--for", "2s", "--json"];
+    let said = world.run(&words);
+    if said.status == 3 {
+        return println!("SKIPPED the audio loop on this host: {}", said.err);
+    }
+    assert!(matches!(said.status, 0 | 1), "{}", said.err);
+    let report: Value = serde_json::from_str(&said.out).unwrap();
+    let run = &report["run"];
+    assert_eq!(run["round_trip"]["frames"], 32.0, "{run:#}");
+    assert_eq!(run["periods"], 3000, "{run:#}");
+    let file = report["file"].as_str().unwrap();
+    let said = world.run(&["report", file]);
+    assert!(said.out.contains("worst round-trip <= 1 ms"), "{}", said.out);
+    assert!(world.is_quiet());
+}
+
 #[test]
 fn wrong_words_and_missing_machines_are_told() {
     let world = World::new();
@@ -244,6 +265,8 @@ fn wrong_words_and_missing_machines_are_told() {
     assert!(said.status == 2 && said.err.contains("10s, 5m or 1h"), "{}", said.err);
     let said = world.run(&["measure", "wakeup", "--here", "--live", "--with", "rtla-timerlat"]);
     assert!(said.status == 2 && said.err.contains("--live"), "{}", said.err);
+    let said = world.run(&["measure", "audio", "--here", "--through", "one"]);
+    assert!(said.status == 2 && said.err.contains("INTO,OUT-OF"), "{}", said.err);
     let said = world.run(&["measure", "wakeup", "nobody"]);
     assert!(said.status != 0 && said.err.contains("archibald up"), "{} {}", said.status, said.err);
 }

@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 
 mod check;
+mod echo;
 mod exec;
 mod generate;
 mod lab;
@@ -46,6 +47,8 @@ pub enum Command {
     Threads(threads::Arguments),
     /// Run a program with real-time priority, on given CPUs, with its memory locked
     Exec(exec::Arguments),
+    /// Send back whatever comes, until standard input ends
+    Echo(echo::Arguments),
     /// Record the kernel's events around an audio graph into a folder
     Trace(trace::Arguments),
 }
@@ -65,7 +68,8 @@ impl Command {
             Self::Scan(arguments) => arguments.run(out),
             Self::Threads(arguments) => arguments.run(out),
             Self::Exec(arguments) => arguments.run(),
-            Self::Trace(arguments) => arguments.run(),
+            Self::Echo(arguments) => arguments.run(out),
+            Self::Trace(arguments) => arguments.run(out),
         }
     }
 }

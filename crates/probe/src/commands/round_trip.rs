@@ -19,7 +19,7 @@ use crate::round_trip::{Block, Signal, ends};
 use crate::{phase, sequence};
 
 /// How long the ports of the way may take to appear.
-const PATIENCE_NS: u64 = 5_000_000_000;
+const PATIENCE_NS: u64 = 10_000_000_000;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -43,6 +43,9 @@ pub struct Arguments {
     /// Write a line into this file (a FIFO, say) at the first xrun that counts, whoever saw it
     #[arg(long, value_name = "FILE")]
     news: Option<PathBuf>,
+    /// The warm-up begins when this file is there
+    #[arg(long, value_name = "FILE")]
+    ready: Option<PathBuf>,
     /// How long the signal runs before anything counts
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 1000)]
     warmup: u64,
@@ -74,15 +77,15 @@ impl Arguments {
         connect(&client, &end, (&own.1, &way.0))?;
         connect(&client, &end, (&way.1, &own.0))?;
 
-        let start_ns = now_ns().saturating_add(self.warmup.saturating_mul(1_000_000));
-        let until_ns = self.seconds.map_or(u64::MAX, |seconds| {
-            start_ns.saturating_add(seconds.saturating_mul(1_000_000_000))
-        });
-        let leave_ns = until_ns.saturating_add(self.linger.saturating_mul(1_000_000_000));
+        let mut window = self.ready.is_none().then(|| self.window());
         let mut ear = if self.analogue { Ear::phase() } else { Ear::sequence() };
         let mut times = Times::default();
         let mut called_off;
-        loop {
+        let (start_ns, until_ns) = loop {
+            if window.is_none() && self.ready.as_ref().is_some_and(|path| path.exists()) {
+                window = Some(self.window());
+            }
+            let (start_ns, until_ns) = window.unwrap_or((u64::MAX, u64::MAX));
             log.take_each(&client, &mut seen, |period| {
                 times.note(period, client.rate(), start_ns, until_ns);
             });
@@ -98,10 +101,11 @@ impl Arguments {
             }
             called_off = end.has_come()?;
             if client.is_lost() || called_off || now_ns() >= until_ns {
-                break;
+                break window.unwrap_or((now_ns(), now_ns()));
             }
             end.wait(log.next_load_ns.min(until_ns))?;
-        }
+        };
+        let leave_ns = until_ns.saturating_add(self.linger.saturating_mul(1_000_000_000));
         let lost = client.is_lost();
         let watch = log.finish(lost);
         let end_ns = watch.closed_ns.min(until_ns).max(start_ns);
@@ -131,6 +135,15 @@ impl Arguments {
             () if !result.is_heard() => Outcome::NothingHeard,
             () => Outcome::Good,
         })
+    }
+}
+
+impl Arguments {
+    /// Start and end of what counts, if the warm-up begins now.
+    fn window(&self) -> (u64, u64) {
+        let start_ns = now_ns().saturating_add(self.warmup.saturating_mul(1_000_000));
+        let end = |seconds: u64| start_ns.saturating_add(seconds.saturating_mul(1_000_000_000));
+        (start_ns, self.seconds.map_or(u64::MAX, end))
     }
 }
 

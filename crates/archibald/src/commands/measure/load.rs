@@ -48,6 +48,20 @@ pub(crate) fn words(loads: &[Load]) -> Vec<&'static str> {
     std::iter::once("--quiet").chain(loads.iter().flat_map(|load| load.words().to_vec())).collect()
 }
 
+/// The loads for people.
+pub(crate) fn told(loads: &[Load], on: Where, here: bool) -> String {
+    if loads.is_empty() {
+        return "none".to_owned();
+    }
+    let on = match (here, on) {
+        (true, _) => "here",
+        (false, Where::Guest) => "in the machine",
+        (false, Where::Host) => "on the host",
+        (false, Where::Both) => "in the machine and on the host",
+    };
+    format!("stress-ng {} {on}", words(loads).join(" "))
+}
+
 /// stress-ng on this host, ended when the value goes.
 pub(crate) struct Local(Child);
 

@@ -1,8 +1,12 @@
 //! `archibald measure`: latency by the tools that the field trusts, judged and kept. One file a meter.
 
+mod audio;
+mod explain;
 mod live;
 mod load;
+mod network;
 mod place;
+mod soak;
 mod store;
 mod wakeup;
 
@@ -26,12 +30,18 @@ pub(crate) struct Measure {
 
 #[derive(Debug, clap::Subcommand)]
 enum Meter {
+    Audio(audio::Audio),
+    Network(network::Network),
+    Soak(soak::Soak),
     Wakeup(wakeup::Wakeup),
 }
 
 impl Measure {
     pub(crate) fn run(self) -> Result<u8, Failure> {
         match self.meter {
+            Meter::Audio(meter) => meter.run(),
+            Meter::Network(meter) => meter.run(),
+            Meter::Soak(meter) => meter.run(),
             Meter::Wakeup(meter) => meter.run(),
         }
     }
