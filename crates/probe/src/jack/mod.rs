@@ -92,11 +92,14 @@ struct State {
     xruns: UnsafeCell<Option<XrunWatcher>>,
     /// The process callback's own: what it does, and a copy of what came in, because a port that is
     /// connected to the client's own has the same buffer.
-    work: UnsafeCell<Option<(Box<dyn Work>, Vec<f32>)>>,
+    work: UnsafeCell<Option<Working>>,
     /// Filled by callbacks that need not be real-time.
     notices: Mutex<Vec<Notice>>,
     lost: AtomicBool,
 }
+
+/// What a client does, and the copy of its input.
+type Working = (Box<dyn Work>, Vec<f32>);
 
 /// A client that is not active yet.
 pub struct Opened(Box<State>);
