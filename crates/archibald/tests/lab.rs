@@ -374,10 +374,10 @@ fn the_coded_sequence_finds_each_planted_fault_and_none_where_there_is_none() {
     let world = World::new();
     let time = "[time]\nduration = \"3s\"\nwarmup = \"500ms\"\nseeds = [1]\n";
     let clean = "[program]\nmin-load = 0\n\
-        run = \"exec archibald-probe loop --warmup 200 --seconds 3 --linger 60\"\n";
+        run = \"exec archibald-probe loop --name loop --warmup 200 --seconds 3 --linger 60\"\n";
     let planted = "[program]\nmin-load = 0\n\
         run = \"archibald-probe relay --fault drop:3@48000 --fault repeat:1@60000 --fault drop:33@72001 \
-        --fault repeat:700@100000 & exec archibald-probe loop --warmup 100 --seconds 3 --linger 60 \
+        --fault repeat:700@100000 & exec archibald-probe loop --name loop --warmup 100 --seconds 3 --linger 60 \
         --through archibald-relay:in,archibald-relay:out\"\n[load]\nprofile = \"idle\"\n";
     for (name, program) in [("whole", clean), ("planted", planted)] {
         let path = scenario(&world, &format!("{name}.lab.toml"), &format!("{program}{time}"));
@@ -386,9 +386,10 @@ fn the_coded_sequence_finds_each_planted_fault_and_none_where_there_is_none() {
     }
     let whole = &written(&world, "whole", "archibald.loop/1")["sequence"];
     assert_eq!((&whole["breaks"], &whole["unlisted"]), (&serde_json::json!([]), &0.into()));
-    // Every frame of three seconds came one period after it went.
+    // Every frame came one period after it went. A few periods may pass without a callback while the lab
+    // still looks for the program's ports.
     let frames = whole["known"].as_u64().unwrap();
-    assert!(frames >= 3 * 48_000 - 64, "{whole}");
+    assert!(frames >= 140_000 && whole["frames"] == frames, "{whole}");
     assert_eq!(whole["round_trip"], serde_json::json!([[32, frames]]));
 
     let found = written(&world, "planted", "archibald.loop/1");
