@@ -8,6 +8,7 @@ mod file;
 mod problem;
 pub mod reader;
 mod settings;
+mod span;
 pub mod units;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,6 +16,7 @@ use std::net::{IpAddr, Ipv4Addr};
 pub use file::{DEFAULT_FILE, HostLimits};
 pub use problem::{FileError, Problem};
 pub use settings::{Settings, SettingsUser, StoreDoor};
+pub use span::Span;
 use units::{
     Bytes, CpuSet, Forward, Frames, Hertz, Network4, PciAddress, RtPriority, Transport, UsbId,
 };

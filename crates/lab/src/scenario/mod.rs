@@ -2,18 +2,17 @@
 //! must hold. Reading the file is in [`read`](self); running it is done elsewhere.
 
 mod read;
-mod span;
 mod variation;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use archibald_machine::AudioServer;
+pub use archibald_machine::Span;
 use archibald_machine::units::{Bytes, Frames, Hertz};
 use serde::{Deserialize, Serialize};
 
 pub use read::EXAMPLE;
-pub use span::Span;
 pub use variation::Variation;
 
 /// A checked scenario.

@@ -181,7 +181,7 @@ impl Reading {
                 run: run.get_ref().clone(),
                 min_load: 0.1,
                 ready: None,
-                connect: Span::default_connect(),
+                connect: default_connect(),
             },
             (Some(builtin), Some(_)) => {
                 self.reader.problem(
@@ -249,7 +249,7 @@ impl Reading {
             run: found.run.to_owned(),
             min_load: found.min_load,
             ready: found.ready.map(str::to_owned),
-            connect: Span::default_connect(),
+            connect: default_connect(),
         }
     }
 
@@ -392,10 +392,8 @@ impl Reading {
     }
 }
 
-impl Span {
-    fn default_connect() -> std::time::Duration {
-        std::time::Duration::from_secs(20)
-    }
+fn default_connect() -> std::time::Duration {
+    std::time::Duration::from_secs(20)
 }
 
 impl Program {
@@ -407,7 +405,7 @@ impl Program {
             run: String::new(),
             min_load: 0.0,
             ready: None,
-            connect: Span::default_connect(),
+            connect: default_connect(),
         }
     }
 }

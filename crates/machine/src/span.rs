@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use archibald_machine::units::NotA;
+use crate::units::NotA;
 
 /// A length of time: `"5s"`, `"250ms"`, `"10min"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
