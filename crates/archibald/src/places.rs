@@ -126,6 +126,12 @@ pub(crate) fn called() -> String {
     env::var("ARCHIBALD_CALLED").unwrap_or_else(|_| "archibald".to_owned())
 }
 
+/// How often Slurm has begun this very task again, because its node failed.
+pub(crate) fn restarts() -> u32 {
+    let count = env::var("SLURM_RESTART_COUNT").ok().and_then(|count| count.parse().ok());
+    count.unwrap_or(0)
+}
+
 /// The program search path.
 pub(crate) fn search_path() -> OsString {
     let mut path = env::var_os("PATH").unwrap_or_default();

@@ -46,6 +46,22 @@ impl Folder {
         Ok(Self { files })
     }
 
+    /// Writes its files below another folder.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn write(&self, to: &Path) -> Result<(), LabError> {
+        for file in &self.files {
+            let path = to.join(&file.path);
+            let folder = path.parent().unwrap_or(to);
+            fs::create_dir_all(folder).during("create", folder)?;
+            fs::write(&path, &file.content).during("write", &path)?;
+            let mode = if file.executable { 0o755 } else { 0o644 };
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).during("write", &path)?;
+        }
+        Ok(())
+    }
+
     /// Its content in one name.
     #[must_use]
     pub fn key(&self) -> String {
@@ -178,6 +194,9 @@ mod tests {
         fs::write(other.path().join(".git/index"), "x").unwrap();
         let key = |dir: &Path| Folder::read(dir).unwrap().key();
         assert_eq!(key(one.path()), key(other.path()));
+        let copy = tempfile::tempdir().unwrap();
+        Folder::read(one.path()).unwrap().write(copy.path()).unwrap();
+        assert_eq!(key(one.path()), key(copy.path()));
         fs::set_permissions(one.path().join("run"), fs::Permissions::from_mode(0o755)).unwrap();
         assert_ne!(key(one.path()), key(other.path()));
         let files = Folder::read(one.path()).unwrap().files;

@@ -8,6 +8,7 @@ pub(crate) mod delete;
 pub(crate) mod doctor;
 pub(crate) mod exec;
 pub(crate) mod export;
+pub(crate) mod farm;
 pub(crate) mod host;
 pub(crate) mod image;
 pub(crate) mod init;

@@ -21,37 +21,37 @@ use crate::terminal::Steps;
 
 /// What every verb that runs experiments takes.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct How {
+pub(in crate::commands) struct How {
     /// The machine file, for packages, users and real-time settings; ./archibald.toml or the
     /// default one when left out.
     #[arg(long)]
-    pub(super) machine: Option<PathBuf>,
+    pub(in crate::commands) machine: Option<PathBuf>,
     /// Experiments at once; one a host CPU when left out.
     #[arg(short, long)]
-    pub(super) jobs: Option<usize>,
+    pub(in crate::commands) jobs: Option<usize>,
     /// Seconds of the host's time that one experiment may take; what suits it when left out.
     #[arg(long)]
-    pub(super) timeout: Option<u64>,
+    pub(in crate::commands) timeout: Option<u64>,
     /// No progress.
     #[arg(short, long)]
-    pub(super) quiet: bool,
+    pub(in crate::commands) quiet: bool,
 }
 
 /// A scenario file that was found and read.
 #[derive(Debug, Clone)]
-pub(super) struct ScenarioFile {
+pub(in crate::commands) struct ScenarioFile {
     /// Where.
-    pub(super) path: PathBuf,
+    pub(in crate::commands) path: PathBuf,
     /// Its text, kept with the runs.
-    pub(super) text: String,
+    pub(in crate::commands) text: String,
     /// What it says, changed as the variation tells.
-    pub(super) scenario: Scenario,
+    pub(in crate::commands) scenario: Scenario,
     /// What is not as the file says.
-    pub(super) variation: Variation,
+    pub(in crate::commands) variation: Variation,
 }
 
 impl ScenarioFile {
-    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+    pub(in crate::commands) fn read(path: &Path) -> Result<Self, Failure> {
         // A folder means the scenario in it.
         let path = if path.is_dir() { path.join(SCENARIO_FILE) } else { path.to_owned() };
         let name = path.display().to_string();
@@ -67,18 +67,18 @@ impl ScenarioFile {
     }
 
     /// The same with something changed.
-    pub(super) fn varied(&self, variation: Variation) -> Self {
+    pub(in crate::commands) fn varied(&self, variation: Variation) -> Self {
         Self { scenario: variation.of(&self.scenario), variation, ..self.clone() }
     }
 }
 
 /// A bench that goes with its scratch folder.
-pub(super) struct Workplace {
-    pub(super) bench: Bench,
-    pub(super) runs: PathBuf,
-    pub(super) jobs: usize,
+pub(in crate::commands) struct Workplace {
+    pub(in crate::commands) bench: Bench,
+    pub(in crate::commands) runs: PathBuf,
+    pub(in crate::commands) jobs: usize,
     /// Held while a control runs.
-    pub(super) control: Mutex<()>,
+    pub(in crate::commands) control: Mutex<()>,
 }
 
 impl Drop for Workplace {
@@ -89,7 +89,7 @@ impl Drop for Workplace {
 
 impl Workplace {
     /// Finds or makes everything that these scenarios need.
-    pub(super) fn open(
+    pub(in crate::commands) fn open(
         how: &How,
         scenarios: &[&Scenario],
         steps: &Steps,
@@ -126,8 +126,7 @@ impl Workplace {
             fs::read_to_string(&path).context(path.display())
         };
         let directories = places::directories();
-        let scratch = directories.runtime.join(format!("lab-{}", std::process::id()));
-        fs::create_dir_all(&scratch).context(scratch.display())?;
+        let scratch = own_folder(&directories.runtime)?;
         let host = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Self {
             bench: Bench {
@@ -151,7 +150,7 @@ impl Workplace {
     }
 
     /// Every seed of a prepared scenario, as many at once as there are jobs; kept in its folder.
-    pub(super) fn runs(
+    pub(in crate::commands) fn runs(
         &self,
         file: &ScenarioFile,
         prepared: &Prepared,
@@ -163,7 +162,7 @@ impl Workplace {
     }
 
     /// The same with the lab's own error, for a verb that takes some of them for an answer.
-    pub(super) fn try_runs(
+    pub(in crate::commands) fn try_runs(
         &self,
         file: &ScenarioFile,
         prepared: &Prepared,
@@ -184,7 +183,7 @@ impl Workplace {
         in_parallel(self.jobs, seeds, one).into_iter().collect()
     }
 
-    pub(super) fn prepare(
+    pub(in crate::commands) fn prepare(
         &self,
         scenario: &Scenario,
         steps: &Steps,
@@ -194,8 +193,23 @@ impl Workplace {
     }
 }
 
+/// A new folder. A process number alone does not tell processes apart where nodes of a farm are containers
+/// that share the directory.
+fn own_folder(runtime: &Path) -> Result<PathBuf, Failure> {
+    fs::create_dir_all(runtime).context(runtime.display())?;
+    let mut number = 0;
+    loop {
+        let more = if number == 0 { String::new() } else { format!("-{number}") };
+        let folder = runtime.join(format!("lab-{}{more}", std::process::id()));
+        match fs::create_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+            made => return made.context(folder.display()).map(|()| folder),
+        }
+    }
+}
+
 /// Does `work` for every item on `jobs` threads; results in the items' order.
-pub(super) fn in_parallel<T: Sync, R: Send>(
+pub(in crate::commands) fn in_parallel<T: Sync, R: Send>(
     jobs: usize,
     items: &[T],
     work: impl Fn(&T) -> R + Sync,
@@ -224,7 +238,7 @@ pub(super) fn in_parallel<T: Sync, R: Send>(
 }
 
 /// The lab's errors as this program's failures.
-pub(super) fn failure(error: LabError) -> Failure {
+pub(in crate::commands) fn failure(error: LabError) -> Failure {
     if matches!(error, LabError::Cancelled) {
         return Failure::interrupted();
     }

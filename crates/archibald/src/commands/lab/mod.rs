@@ -1,19 +1,19 @@
 //! `archibald lab`: the virtual-time lab, one file a verb.
 
-mod bench;
+pub(super) mod bench;
 mod compare;
 mod doctor;
 mod explain;
 mod init;
 mod kept;
-mod progress;
+pub(super) mod progress;
 mod replay;
 mod report;
 mod run;
 mod shell;
-mod sweep;
+pub(super) mod sweep;
 mod test;
-mod variants;
+pub(super) mod variants;
 
 use crate::failure::Failure;
 

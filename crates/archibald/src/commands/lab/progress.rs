@@ -6,7 +6,7 @@ use archibald_lab::snapshot::Progress;
 use crate::terminal::Steps;
 
 /// The lab's progress on [`Steps`].
-pub(super) struct Drawn<'a>(pub(super) &'a Steps);
+pub(in crate::commands) struct Drawn<'a>(pub(in crate::commands) &'a Steps);
 
 impl Progress for Drawn<'_> {
     fn waiting(&self, pid: Option<u32>) {

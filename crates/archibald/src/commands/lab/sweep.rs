@@ -50,7 +50,7 @@ impl Sweep {
             file.scenario.time.seeds.sort_unstable();
             file.scenario.time.seeds.dedup();
         }
-        let grid = self.grid(&file);
+        let grid = grid(&file, &self.quantum, &self.mips);
         let cancel = build::called_off()?;
         let steps = Steps::new(self.how.quiet);
         let scenarios: Vec<_> = grid.iter().map(|file| &file.scenario).collect();
@@ -67,37 +67,52 @@ impl Sweep {
         let points = points.into_iter().collect::<Result<Vec<_>, _>>()?;
         steps.finish();
         drop(steps);
-        // A program that plays nowhere has a fault of its own.
-        if let [Point { outcome: Outcome::Silent { reason }, .. }, rest @ ..] = points.as_slice() {
-            if rest.iter().all(|point| matches!(point.outcome, Outcome::Silent { .. })) {
-                return Err(Failure::new(Exit::Use, format!("it plays at no point: {reason}")));
-            }
-        }
-        let (quantum, processor) = (smallest_quantum(&points), slowest_processor(&points));
-        if self.json {
-            terminal::say_json(&serde_json::json!({
-                "schema": "archibald.lab-sweep/1", "scenario": file.path,
-                "source": Source::VirtualTime, "caveat": Source::VirtualTime.caveat(),
-                "seeds": file.scenario.time.seeds, "points": points,
-                "smallest_quantum": quantum, "slowest_processor": processor,
-            }));
-        } else {
-            show(&file, &points, &quantum, &processor);
-        }
+        plays_somewhere(&points)?;
+        tell(&file, &points, self.json);
         Ok(u8::from(!points.iter().any(|point| point.outcome.held())))
     }
+}
 
-    fn grid(&self, file: &ScenarioFile) -> Vec<ScenarioFile> {
-        let quanta = descending(&self.quantum, file.scenario.audio.quantum, |frames| frames.0);
-        let mut grid = Vec::new();
-        for mips in descending(&self.mips, file.scenario.time.mips, Mips::number) {
-            for quantum in &quanta {
-                let variation =
-                    Variation { mips: Some(mips), quantum: Some(*quantum), ..Variation::default() };
-                grid.push(file.varied(variation));
-            }
+/// Every point, the easiest first.
+pub(in crate::commands) fn grid(
+    file: &ScenarioFile,
+    quantum: &[Frames],
+    mips: &[Mips],
+) -> Vec<ScenarioFile> {
+    let quanta = descending(quantum, file.scenario.audio.quantum, |frames| frames.0);
+    let mut grid = Vec::new();
+    for mips in descending(mips, file.scenario.time.mips, Mips::number) {
+        for quantum in &quanta {
+            let variation =
+                Variation { mips: Some(mips), quantum: Some(*quantum), ..Variation::default() };
+            grid.push(file.varied(variation));
         }
-        grid
+    }
+    grid
+}
+
+/// A program that plays nowhere has a fault of its own.
+pub(in crate::commands) fn plays_somewhere(points: &[Point]) -> Result<(), Failure> {
+    if let [Point { outcome: Outcome::Silent { reason }, .. }, rest @ ..] = points {
+        if rest.iter().all(|point| matches!(point.outcome, Outcome::Silent { .. })) {
+            return Err(Failure::new(Exit::Use, format!("it plays at no point: {reason}")));
+        }
+    }
+    Ok(())
+}
+
+/// What was found, for people or for programs.
+pub(in crate::commands) fn tell(file: &ScenarioFile, points: &[Point], json: bool) {
+    let (quantum, processor) = (smallest_quantum(points), slowest_processor(points));
+    if json {
+        terminal::say_json(&serde_json::json!({
+            "schema": "archibald.lab-sweep/1", "scenario": file.path,
+            "source": Source::VirtualTime, "caveat": Source::VirtualTime.caveat(),
+            "seeds": file.scenario.time.seeds, "points": points,
+            "smallest_quantum": quantum, "slowest_processor": processor,
+        }));
+    } else {
+        show(file, points, &quantum, &processor);
     }
 }
 

@@ -34,12 +34,12 @@ pub(super) fn server(text: &str) -> Result<AudioServer, String> {
     one_of(text, &[AudioServer::Jack, AudioServer::PipeWire], |server| server.word().to_owned())
 }
 
-pub(super) fn mips(text: &str) -> Result<Mips, String> {
+pub(in crate::commands) fn mips(text: &str) -> Result<Mips, String> {
     one_of(text, &Mips::ALL, |mips| mips.number().to_string())
 }
 
 /// As in a scenario file: what sound hardware has.
-pub(super) fn quantum(text: &str) -> Result<Frames, String> {
+pub(in crate::commands) fn quantum(text: &str) -> Result<Frames, String> {
     let powers: Vec<u32> = (3..=13).map(|bits| 1 << bits).collect();
     one_of(text, &powers, |frames| frames.to_string()).map(Frames)
 }
