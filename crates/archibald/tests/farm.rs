@@ -242,6 +242,21 @@ fn what_the_server_complains_of_is_a_failed_task() {
     assert!(said.err.contains("broken.scd"), "{}", said.err);
 }
 
+#[test]
+fn the_model_in_the_documents_keeps_to_its_bounds() {
+    let said = Command::new("python3")
+        .arg(world::project().join("benchmarks/farm"))
+        .arg("--check")
+        .output();
+    match said {
+        Ok(said) => {
+            let text = String::from_utf8_lossy(&said.stdout).into_owned();
+            assert!(said.status.success() && text.contains("keeps to its bounds"), "{said:?}");
+        }
+        Err(_) => println!("SKIPPED: no python3, so the farm's model is not checked"),
+    }
+}
+
 /// A cluster with a server that takes its time, so that something can happen to a node meanwhile.
 fn slowly(world: &World) -> std::ffi::OsString {
     fs::create_dir(world.path("slow")).unwrap();
@@ -346,6 +361,20 @@ fn slurm_renders_what_one_machine_renders_also_when_a_node_fails() {
     assert_eq!(said.status, 130, "{}", said.err);
     until("the queue is empty", || cluster.ask(&["squeue", "-h", "-r"]).trim().is_empty());
     assert!(!world.path("work/again").join("rain.wav").exists());
+
+    // Killed: the same words wait for what Slurm still has.
+    let mut running =
+        command(&["-o", "again"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    until("a task runs", || {
+        !cluster.ask(&["squeue", "-h", "-t", "RUNNING", "-r"]).trim().is_empty()
+    });
+    running.kill().unwrap();
+    running.wait().unwrap();
+    let said = world::said(command(&["-o", "again"]).output().unwrap());
+    assert_eq!(said.status, 0, "{}", said.err);
+    assert!(said.err.contains("going on with what Slurm still has"), "{}", said.err);
+    assert!(bytes(&world, "again/rain.wav") == bytes(&world, "first.out/rain.wav"));
+    fs::remove_dir_all(world.path("work/farm/results")).unwrap();
 
     // A server that fails everywhere is named with its tasks, and not tried for ever.
     fs::write(

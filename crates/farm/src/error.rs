@@ -73,6 +73,10 @@ impl FarmError {
     #[must_use]
     pub fn remedy(&self) -> Option<String> {
         Some(match self {
+            Self::Missing { package: "slurm-client", .. } | Self::Program { program: "sbatch", .. } => {
+                "Slurm's commands must reach a cluster from here (`sinfo` tells), or --local uses this machine's cores."
+                    .to_owned()
+            }
             Self::Missing { package, .. } => format!(
                 "Install it (Debian, Ubuntu: apt-get install {package}), on every node if a farm is to run it."
             ),

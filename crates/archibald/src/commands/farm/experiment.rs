@@ -148,46 +148,84 @@ pub(super) fn read(result: &Path) -> Result<Found, FarmError> {
 }
 
 /// A point of what its seeds found, in their order: as a sweep on one machine has it.
-pub(super) fn point(file: &ScenarioFile, found: &[Found]) -> Result<Point, FarmError> {
+pub(super) fn point(file: &ScenarioFile, found: &[Found]) -> Point {
     let scenario = &file.scenario;
     let (quantum, mips) = (scenario.audio.quantum.0, scenario.time.mips.number());
     let mut runs = Vec::new();
-    let mut outcome = None;
+    let mut silent = None;
     for found in found {
         match found {
             Found::Ran { run } => runs.push(run.as_ref().clone()),
             Found::Server { xruns } => {
-                outcome = Some(Outcome::Server { xruns: *xruns });
-                break;
+                return Point { quantum, mips, outcome: Outcome::Server { xruns: *xruns } };
             }
-            Found::Silent { reason } if outcome.is_none() => {
-                outcome = Some(Outcome::Silent { reason: reason.clone() });
+            Found::Silent { reason } => {
+                silent.get_or_insert_with(|| Outcome::Silent { reason: reason.clone() });
             }
-            Found::Silent { .. } => {}
         }
     }
-    agree(&runs)?;
-    let outcome = outcome.unwrap_or_else(|| {
+    let outcome = silent.unwrap_or_else(|| {
         let judgement = judge(&runs, &Target::xruns(scenario.xruns));
         let (xruns, periods) = (judgement.xruns, judgement.periods);
         Outcome::Judged { verdict: judgement.verdict, xruns, periods }
     });
-    Ok(Point { quantum, mips, outcome })
+    Point { quantum, mips, outcome }
 }
 
 /// Nodes with another QEMU or image give runs that are none of the same sample.
-fn agree(runs: &[Run]) -> Result<(), FarmError> {
-    let Some((first, others)) = runs.split_first() else { return Ok(()) };
-    for other in others {
-        let (one, two) = (&first.conditions, &other.conditions);
-        for (what, one, two) in [("QEMU", &one.qemu, &two.qemu), ("image", &one.image, &two.image)]
-        {
-            if one != two {
-                let known = |text: &Option<String>| text.clone().unwrap_or_default();
-                let what = format!("{what} {} and {}", known(one), known(two));
-                return Err(FarmError::Disagree { what });
-            }
-        }
+pub(super) fn agree(found: &[Found]) -> Result<(), FarmError> {
+    let run = |found: &Found| match found {
+        Found::Ran { run } => Some((run.conditions.qemu.clone(), run.conditions.image.clone())),
+        Found::Server { .. } | Found::Silent { .. } => None,
+    };
+    let mut runs = found.iter().filter_map(run);
+    let Some(first) = runs.next() else { return Ok(()) };
+    let Some(other) = runs.find(|other| *other != first) else { return Ok(()) };
+    let known = |(qemu, image): (Option<String>, Option<String>)| {
+        format!("{} with image {}", qemu.unwrap_or_default(), image.unwrap_or_default())
+    };
+    Err(FarmError::Disagree { what: format!("{}, and {}", known(first), known(other)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use archibald_lab::Scenario;
+    use archibald_latency::Verdict;
+
+    use super::*;
+
+    fn file() -> ScenarioFile {
+        let text = "[program]\nbuiltin = \"jack-client\"\n".to_owned();
+        let scenario = Scenario::parse("a.lab.toml", &text, Path::new("/")).unwrap();
+        ScenarioFile { path: "a.lab.toml".into(), text, scenario, variation: Variation::default() }
     }
-    Ok(())
+
+    fn ran(seed: u64, xruns: u64, qemu: &str) -> Found {
+        let text = format!(
+            r#"{{"outcome":"ran","run":{{"schema":"archibald.run/1","id":"a-s{seed}","source":"virtual time",
+            "conditions":{{"server":"jack","rate":48000,"quantum":32,"seed":{seed},"qemu":"{qemu}","image":"i"}},
+            "window":{{"start_ns":0,"end_ns":1000000000}},"periods":1500,"counters":{{"jackd-log":{xruns}}}}}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn seeds_make_a_point_as_on_one_machine() {
+        let silent = || Found::Silent { reason: "no port".to_owned() };
+        let outcome = |found: &[Found]| point(&file(), found).outcome;
+        let judged = |verdict, xruns| Outcome::Judged { verdict, xruns, periods: 3000 };
+        assert_eq!(outcome(&[ran(1, 0, "q"), ran(2, 0, "q")]), judged(Verdict::Held, 0));
+        assert_eq!(outcome(&[ran(1, 0, "q"), ran(2, 7, "q")]), judged(Verdict::Broken, 7));
+        let found = [ran(1, 0, "q"), silent(), Found::Silent { reason: "another".to_owned() }];
+        assert_eq!(outcome(&found), Outcome::Silent { reason: "no port".to_owned() });
+        let found = [silent(), Found::Server { xruns: 3 }];
+        assert_eq!(outcome(&found), Outcome::Server { xruns: 3 });
+    }
+
+    #[test]
+    fn nodes_that_differ_are_named() {
+        assert!(agree(&[ran(1, 0, "q"), ran(2, 0, "q")]).is_ok());
+        let error = agree(&[ran(1, 0, "QEMU 7"), ran(2, 0, "QEMU 10")]).unwrap_err().to_string();
+        assert!(error.contains("QEMU 7") && error.contains("QEMU 10"), "{error}");
+    }
 }

@@ -9,7 +9,7 @@ use archibald_lab::program::Folder;
 use archibald_lab::scenario::{Mips, Source};
 use archibald_machine::units::Frames;
 
-use super::experiment::{Laboratory, point, read};
+use super::experiment::{Laboratory, agree, point, read};
 use super::{Where, failure, program, tell_place};
 use crate::commands::build;
 use crate::commands::lab::bench::{How, ScenarioFile};
@@ -94,12 +94,11 @@ impl Lab {
         }
         self.on.complete(&shared, &job, &laboratory, true, &steps, &cancel)?;
         let seeds = file.scenario.time.seeds.len();
-        let mut points = Vec::new();
-        for (file, tasks) in grid.iter().zip(job.tasks.chunks(seeds.max(1))) {
-            let found = tasks.iter().map(|task| read(&shared.result(&task.key)));
-            let found = found.collect::<Result<Vec<_>, _>>().map_err(failure)?;
-            points.push(point(file, &found).map_err(failure)?);
-        }
+        let found = job.tasks.iter().map(|task| read(&shared.result(&task.key)));
+        let found = found.collect::<Result<Vec<_>, _>>().map_err(failure)?;
+        agree(&found).map_err(failure)?;
+        let by_point = grid.iter().zip(found.chunks(seeds.max(1)));
+        let points: Vec<_> = by_point.map(|(file, found)| point(file, found)).collect();
         steps.finish();
         drop(steps);
         sweep::plays_somewhere(&points)?;
