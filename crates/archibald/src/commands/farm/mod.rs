@@ -78,7 +78,7 @@ struct Where {
     /// Memory for one task, such as "2 GiB"; what it needs by its file when left out.
     #[arg(long, conflicts_with = "local", value_parser = bytes)]
     memory: Option<Bytes>,
-    /// Time for one task, such as 90min; an hour when left out.
+    /// Time for one task, such as 90min; what suits it when left out.
     #[arg(long, conflicts_with = "local", value_parser = span)]
     time: Option<Span>,
     /// How often a task that failed is tried again.
