@@ -36,7 +36,12 @@ pub(super) fn receive(folder: &Path) -> Result<Request, String> {
             request = Some(serde_json::from_str(&text).map_err(|error| error.to_string())?);
         } else if let Ok(inside) = path.strip_prefix(Request::FOLDER) {
             if inside.components().next().is_some() {
-                entry.unpack(folder.join(inside)).map_err(told)?;
+                let path = folder.join(inside);
+                // Only files were sent, not the folders that they lie in.
+                if let Some(parent) = path.parent() {
+                    fs::create_dir_all(parent).map_err(told)?;
+                }
+                entry.unpack(path).map_err(told)?;
             }
         }
     }
