@@ -16,6 +16,8 @@ in
     git
     gdb
     python3
+    rustc
+    cargo
     pkg-config
     emacs-nox
     neovim

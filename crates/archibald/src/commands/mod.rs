@@ -18,6 +18,7 @@ pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod measure;
+pub(crate) mod new;
 pub(crate) mod report;
 pub(crate) mod restart;
 pub(crate) mod scan;
