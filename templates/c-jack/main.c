@@ -60,12 +60,14 @@ static void stop(int signal)
 	stopped = 1;
 }
 
-/* To whatever plays: the first two inputs that stand for loudspeakers. */
+/* To whatever plays: the first two inputs of a sound card, or of what stands in for one. */
 static void connect_outputs(jack_client_t *client)
 {
 	const char **inputs = jack_get_ports(client, NULL, JACK_DEFAULT_AUDIO_TYPE,
 					     JackPortIsPhysical | JackPortIsInput);
 
+	if (!inputs)
+		inputs = jack_get_ports(client, ":playback_", JACK_DEFAULT_AUDIO_TYPE, JackPortIsInput);
 	if (!inputs) {
 		fprintf(stderr, "my-synth: nothing to play through; connect it with jack_connect\n");
 		return;

@@ -7,7 +7,7 @@ set -eu
 filter=$!
 trap 'kill $filter' INT TERM
 
-# The first two inputs that stand for loudspeakers.
+# The first two inputs of a sound card, or of what stands in for one.
 outputs() {
 	pw-link --input | grep ':playback_' | head -n 2
 }

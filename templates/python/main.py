@@ -59,8 +59,9 @@ def count_xrun(delay):
 
 
 def connect():
-    """To whatever plays: the first two inputs that stand for loudspeakers."""
+    """To whatever plays: the first two inputs of a sound card, or of what stands in for one."""
     inputs = client.get_ports(is_audio=True, is_physical=True, is_input=True)
+    inputs = inputs or client.get_ports(":playback_", is_audio=True, is_input=True)
     if not inputs:
         print("my-synth: nothing to play through; connect it with jack_connect", file=sys.stderr)
         return

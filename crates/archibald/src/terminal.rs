@@ -25,6 +25,18 @@ fn as_called(text: &str) -> String {
     text.replace("`archibald ", &format!("`{} ", crate::places::called()))
 }
 
+/// What a program in the machine has written, as it is.
+pub(crate) fn pass(bytes: &[u8]) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout();
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
+}
+
+/// The same of its error output.
+pub(crate) fn pass_error(bytes: &[u8]) {
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), bytes);
+}
+
 /// A line about what goes wrong or on, beside the result.
 pub(crate) fn complain(line: &str) {
     let line = as_called(line);

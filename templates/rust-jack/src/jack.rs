@@ -170,12 +170,16 @@ impl Client {
 }
 
 impl Playing {
-    /// Connects the outputs to the first two inputs that stand for loudspeakers; false: there are none.
+    /// Connects the outputs to the first two inputs of a sound card, or of what stands in for one; false:
+    /// there are none.
     pub fn connect(&self) -> bool {
         let client = self.client.0.as_ptr();
         // SAFETY: an open client. The list ends with a null pointer, and its names with NUL.
         unsafe {
-            let list = jack_get_ports(client, null(), AUDIO.as_ptr(), IS_PHYSICAL | IS_INPUT);
+            let mut list = jack_get_ports(client, null(), AUDIO.as_ptr(), IS_PHYSICAL | IS_INPUT);
+            if list.is_null() {
+                list = jack_get_ports(client, c":playback_".as_ptr(), AUDIO.as_ptr(), IS_INPUT);
+            }
             if list.is_null() {
                 return false;
             }

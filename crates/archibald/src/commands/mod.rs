@@ -21,6 +21,7 @@ pub(crate) mod measure;
 pub(crate) mod new;
 pub(crate) mod report;
 pub(crate) mod restart;
+pub(crate) mod run;
 pub(crate) mod scan;
 pub(crate) mod shell;
 pub(crate) mod status;
