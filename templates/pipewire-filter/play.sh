@@ -5,7 +5,7 @@ set -eu
 
 ./my-filter &
 filter=$!
-trap 'kill $filter' INT TERM
+trap 'kill $filter 2>/dev/null' INT TERM
 
 # The first two inputs of a sound card, or of what stands in for one.
 outputs() {

@@ -93,7 +93,7 @@ impl<'a> Session<'a> {
             (false, _) => "",
             (true, AudioServer::PipeWire) => "exec stdbuf -oL pw-top -b",
             (true, AudioServer::Jack) => {
-                "exec journalctl --user -u jackd -o cat -n 0 -f --grep=XRun"
+                "exec sudo -n journalctl _SYSTEMD_USER_UNIT=jackd.service -o cat -n 0 -f"
             }
         };
         let place = project.place();
