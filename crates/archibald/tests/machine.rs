@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
+mod guide;
+mod projects;
 mod rtcqs;
 mod scheduling;
 mod world;
@@ -40,6 +42,8 @@ fn from_up_to_delete() {
     a_port_of_the_range_answers(&world);
     the_published_password_is_for_loopback_alone(&world);
     logs_show_the_journal(&world);
+    projects::all(&world);
+    guides_that_need_a_machine(&world);
     up_again_only_checks(&world);
     delete_refuses_a_running_machine(&world);
     stop_keeps_the_disk(&world);
@@ -471,6 +475,22 @@ fn logs_show_the_journal(world: &World) {
     );
     assert_eq!(world.run(&["logs", "--log", "qemu"]).status, 0);
     assert_eq!(world.run(&["logs"]).status, 0);
+}
+
+fn guides_that_need_a_machine(world: &World) {
+    // A guide's machine has the usual ports and the usual name; this one's name stands in its file.
+    let changed = |command: &str| {
+        let command = command.replace("127.0.0.1:8017", "127.0.0.1:27017");
+        match command.strip_prefix("archibald new ").and_then(|rest| rest.split(' ').next()) {
+            Some(name) if !name.starts_with('-') => {
+                format!("{command} && cp archibald.toml {name}/")
+            }
+            _ => command,
+        }
+    };
+    for guide in guide::all() {
+        guide.walk(world, guide::Place::Machine, &changed);
+    }
 }
 
 fn up_again_only_checks(world: &World) {
