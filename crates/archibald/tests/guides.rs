@@ -34,7 +34,7 @@ $ aplay
     let guide = guide::read("x.md".to_owned(), text);
     let told: Vec<_> = guide.steps.iter().map(|s| (s.command.as_str(), s.status)).collect();
     assert_eq!(told[..2], [("echo one \\\ntwo", 0), ("false", 1)]);
-    assert!(guide.steps[2].interrupted);
+    assert_eq!(guide.steps[2].interrupted_at.as_deref(), Some("begun"));
     assert_eq!(guide.left_out, [(17, "needs a card".to_owned())]);
     guide.walk(&World::new(), Place::Anywhere, &str::to_owned);
     let wrong = guide::read("x.md".to_owned(), &text.replace("one two\n", "three\n"));

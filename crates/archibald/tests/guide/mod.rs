@@ -31,7 +31,8 @@ pub(crate) struct Step {
     pub(crate) command: String,
     pub(crate) output: Vec<String>,
     pub(crate) status: i32,
-    pub(crate) interrupted: bool,
+    /// Ctrl-C is pressed when this line has come.
+    pub(crate) interrupted_at: Option<String>,
 }
 
 #[derive(Debug)]
@@ -90,7 +91,7 @@ impl Guide {
         if let Some(command) = text.strip_prefix("$ ") {
             let command = command.to_owned();
             let output = Vec::new();
-            let step = Step { line, place, command, output, status: 0, interrupted: false };
+            let step = Step { line, place, command, output, status: 0, interrupted_at: None };
             return self.steps.push(step);
         }
         let place = at();
@@ -99,7 +100,8 @@ impl Guide {
         if let Some(more) = text.strip_prefix("> ") {
             step.command = format!("{}\n{more}", step.command);
         } else if text == "^C" {
-            (step.interrupted, step.status) = (true, 130);
+            step.interrupted_at = step.output.last().cloned();
+            step.status = 130;
         } else if let Some(status) = status {
             step.status = status;
         } else if !text.is_empty() && text != "..." {
@@ -130,7 +132,7 @@ impl Guide {
             let out = record.join(step.line.to_string());
             let out = out.display();
             let command = changed(&step.command);
-            match step.output.last().filter(|_| step.interrupted) {
+            match &step.interrupted_at {
                 // In the background, so that the shell goes on to the key.
                 Some(last) => writeln!(
                     script,
