@@ -15,7 +15,7 @@ use world::World;
 const TEMPLATES: [(&str, Option<&str>); 5] = [
     ("sclang", None),
     ("c-jack", Some("lock-held")),
-    ("rust-jack", Some("page-fault")),
+    ("rust-jack", None),
     ("pipewire-filter", None),
     ("python", None),
 ];
