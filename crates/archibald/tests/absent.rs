@@ -15,6 +15,7 @@ fn a_machine_that_is_not_there_is_named() {
         &["copy", "-n", "nope", "a", ":b"],
         &["logs", "nope"],
         &["check", "nope"],
+        &["record", "-n", "nope", "take.wav"],
     ] {
         let said = world.run(words);
         assert_eq!(said.status, 2, "{words:?}: {}", said.err);

@@ -7,6 +7,7 @@ mod guide;
 mod projects;
 mod rtcqs;
 mod scheduling;
+mod sound;
 mod world;
 
 use std::io::Write as _;
@@ -40,6 +41,9 @@ fn from_up_to_delete() {
     copy_brings_files_in_and_out(&world);
     the_store_answers_curl(&world);
     a_port_of_the_range_answers(&world);
+    sound::a_tone_goes_in_and_comes_back_by_pulse(&world);
+    sound::a_recording_is_ended_early_and_is_whole(&world);
+    sound::files_are_shared_both_ways(&world);
     the_published_password_is_for_loopback_alone(&world);
     logs_show_the_journal(&world);
     projects::all(&world);

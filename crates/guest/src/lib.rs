@@ -22,6 +22,7 @@ pub mod template;
 pub mod threads;
 pub mod tone;
 pub mod trace;
+pub mod wav;
 
 pub use error::GuestError;
 pub use root::Root;

@@ -47,6 +47,12 @@ impl Invocation {
         self.in_session(&["setpriv", "--reuid", user, "--regid", user, "--init-groups"], uid)
     }
 
+    /// Program and arguments, for who reads it as it runs.
+    #[must_use]
+    pub fn words(&self) -> &[String] {
+        &self.words
+    }
+
     fn in_session(self, become_user: &[&str], uid: u32) -> Self {
         let mut words: Vec<String> = become_user.iter().map(|word| (*word).to_owned()).collect();
         words.push("env".to_owned());
@@ -127,7 +133,7 @@ impl Drop for Started {
     }
 }
 
-fn stop_group(child: &Child) {
+pub(crate) fn stop_group(child: &Child) {
     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(group, Signal::KILL);
     }

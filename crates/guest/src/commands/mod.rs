@@ -6,6 +6,7 @@ mod exec;
 mod generate;
 mod lab;
 mod ready;
+mod record;
 mod scan;
 mod setup;
 mod threads;
@@ -36,6 +37,8 @@ pub enum Command {
     Generate(generate::Arguments),
     /// Tell the host how far the boot is, and when the machine is ready
     Ready(ready::Arguments),
+    /// Record the graph into the store, as a value that grows
+    Record(record::Arguments),
     /// Do one experiment of the virtual-time lab; runs only in a machine booted for it
     #[command(hide = true)]
     Lab(lab::Arguments),
@@ -63,6 +66,7 @@ impl Command {
             Self::Setup(arguments) => arguments.run(),
             Self::Generate(arguments) => arguments.run(),
             Self::Ready(arguments) => arguments.run(),
+            Self::Record(arguments) => arguments.run(out),
             Self::Lab(arguments) => arguments.run(),
             Self::Check(arguments) => arguments.run(out),
             Self::Scan(arguments) => arguments.run(out),
