@@ -16,6 +16,9 @@ fn a_machine_that_is_not_there_is_named() {
         &["logs", "nope"],
         &["check", "nope"],
         &["record", "-n", "nope", "take.wav"],
+        &["snapshot", "save", "-n", "nope", "before"],
+        &["snapshot", "ls", "nope"],
+        &["snapshot", "delete", "-n", "nope", "before"],
     ] {
         let said = world.run(words);
         assert_eq!(said.status, 2, "{words:?}: {}", said.err);

@@ -6,6 +6,7 @@
 mod guide;
 mod projects;
 mod rtcqs;
+mod saved;
 mod scheduling;
 mod sound;
 mod world;
@@ -44,6 +45,13 @@ fn from_up_to_delete() {
     sound::a_tone_goes_in_and_comes_back_by_pulse(&world);
     sound::a_recording_is_ended_early_and_is_whole(&world);
     sound::files_are_shared_both_ways(&world);
+    saved::the_machine_goes_back(&world, &|world| {
+        the_store_answers_curl(world);
+        a_port_of_the_range_answers(world);
+    });
+    saved::another_machine_is_refused(&world);
+    saved::a_save_that_is_broken_off_leaves_nothing(&world);
+    saved::damage_is_told_and_deleting_frees(&world);
     the_published_password_is_for_loopback_alone(&world);
     logs_show_the_journal(&world);
     projects::all(&world);

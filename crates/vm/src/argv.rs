@@ -124,6 +124,9 @@ pub fn argv(
     list.pair("-qmp", format!("unix:{},server=on,wait=off", path(&files.qmp)));
     // Entropy for the first boot's keys; under emulation there is no RDRAND worth the name.
     list.pair("-device", "virtio-rng-pci");
+    // Another number at every start: the kernel of a machine that goes on from a snapshot learns from it
+    // that it must not draw the same random numbers again.
+    list.pair("-device", "vmgenid,guid=auto");
     if let Some(backend) = machine.devices.sound {
         list.pair("-audiodev", audiodev(machine, backend));
         list.pair("-device", "virtio-sound-pci,audiodev=sound,streams=2");

@@ -19,6 +19,7 @@ use crate::keeper::KEEP;
 use crate::placement::{self, Placed};
 use crate::qmp::{Qmp, QmpError};
 use crate::ready::{Signal, Signals};
+use crate::snapshot::{self, Migration};
 
 /// How a machine is started.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub struct Launch<'a> {
     pub online: CpuSet,
     /// How long the guest may take to be ready.
     pub patience: Duration,
+    /// The state of a snapshot that it goes on from instead of booting; its disk has been put back.
+    pub state: Option<PathBuf>,
 }
 
 /// What a start tells while it goes on.
@@ -89,6 +92,14 @@ pub enum StartError {
         /// The console's last lines.
         log: String,
     },
+    /// The snapshot's memory was not taken.
+    #[error("QEMU did not take the snapshot's memory: {message}\n{log}")]
+    State {
+        /// Why.
+        message: String,
+        /// What QEMU said.
+        log: String,
+    },
     /// The caller called it off.
     #[error("called off")]
     Cancelled,
@@ -132,6 +143,7 @@ impl Launch<'_> {
             .arg("--")
             .arg(&self.qemu)
             .args(&self.arguments)
+            .args(self.state.iter().flat_map(|_| ["-incoming", "defer"]))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -154,12 +166,20 @@ impl Launch<'_> {
         let mut qmp = self.wait(keeper, cancel, deadline, phase, || {
             Ok(files.qmp.exists().then(|| Qmp::connect(&files.qmp)).and_then(Result::ok))
         })?;
+        if let Some(state) = &self.state {
+            on(Event::Phase("memory".to_owned()));
+            self.take_memory(&mut qmp, state, keeper, cancel, deadline)?;
+        }
         on(Event::Placed(self.place(&mut qmp)?));
         qmp.execute("cont", json!({}))?;
+        if self.state.is_some() {
+            // A paused guest would not hear of it.
+            snapshot::announce(&mut qmp)?;
+        }
         // QEMU talks to one client at a time; `status` may ask while the guest boots.
         drop(qmp);
         let mut signals = Signals::of(files.ready.clone());
-        let mut latest = "kernel".to_owned();
+        let mut latest = if self.state.is_some() { "clock" } else { "kernel" }.to_owned();
         let mut ready = false;
         while !ready {
             let new = self.wait(keeper, cancel, deadline, &latest, || {
@@ -180,7 +200,37 @@ impl Launch<'_> {
                 }
             }
         }
+        if self.state.is_some() {
+            snapshot::withdraw(&mut Qmp::connect(&files.qmp)?)?;
+        }
         Ok(())
+    }
+
+    /// Gives QEMU a snapshot's memory, and waits until it has read all of it.
+    fn take_memory(
+        &self,
+        qmp: &mut Qmp,
+        state: &Path,
+        keeper: &Keeper,
+        cancel: &AtomicBool,
+        deadline: Instant,
+    ) -> Result<(), StartError> {
+        let refused = |message: String| StartError::State {
+            message,
+            log: tail(&self.instance.file("qemu.log"), 20),
+        };
+        let sent = snapshot::send(qmp, self.instance, state).map_err(|e| refused(e.to_string()))?;
+        self.wait(keeper, cancel, deadline, "memory", || match snapshot::migration(qmp) {
+            Ok(Migration::Completed) => Ok(Some(())),
+            Ok(Migration::Failed(why)) => Err(refused(why)),
+            // A QEMU that does not take it ends; its log then says why.
+            Ok(Migration::UnderWay) | Err(_) => Ok(None),
+        })?;
+        match sent.join() {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(refused(error.to_string())),
+            Err(_) => Err(refused("it was not sent".to_owned())),
+        }
     }
 
     /// Asks again and again until there is an answer, the keeper ends, the time is up, or the caller

@@ -18,4 +18,5 @@ pub mod qemu;
 pub mod qmp;
 pub mod ready;
 pub mod relay;
+pub mod snapshot;
 pub mod ssh;

@@ -25,6 +25,7 @@ pub(crate) mod restart;
 pub(crate) mod run;
 pub(crate) mod scan;
 pub(crate) mod shell;
+pub(crate) mod snapshot;
 pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod threads;

@@ -17,11 +17,13 @@ use archibald_vm::instance::{Instance, RECORD_SCHEMA, Record, Status};
 use archibald_vm::launch::{Event, Launch, StartError};
 use archibald_vm::qemu::Qemu;
 use archibald_vm::relay::is_relayed;
+use archibald_vm::snapshot::{self, Snapshot};
 use archibald_vm::ssh::{Door, Identity};
 use archibald_vm::{credentials, ports};
 
 use super::build::{self, How};
 use super::check;
+use super::stop::absent;
 use crate::borrowed;
 use crate::failure::{Context as _, Exit, Failure};
 use crate::places::{self, MachineFile};
@@ -40,8 +42,11 @@ pub(crate) struct Up {
     #[arg(long)]
     timeout: Option<u64>,
     /// Start over from a fresh disk on the newest image; what was changed inside is lost.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "snapshot")]
     recreate: bool,
+    /// Go on from this snapshot instead of booting; what was done since is lost.
+    #[arg(long, value_name = "NAME")]
+    snapshot: Option<String>,
     /// Leave the checks out.
     #[arg(long)]
     no_check: bool,
@@ -80,6 +85,51 @@ impl Accel {
 }
 
 impl Up {
+    /// A machine that goes on from a snapshot, without the checks.
+    pub(super) fn to_snapshot(file: Option<PathBuf>, snapshot: String, quiet: bool) -> Self {
+        Self {
+            file,
+            accel: Accel::Auto,
+            timeout: None,
+            recreate: false,
+            snapshot: Some(snapshot),
+            no_check: true,
+            how: How { locked: false, quiet },
+            json: false,
+        }
+    }
+
+    /// Tells whether its snapshot is one of this very machine, if it has one.
+    pub(super) fn fits(&self) -> Result<(), Failure> {
+        let file = places::machine_file(self.file.as_deref())?;
+        let instance = places::directories().instance(&file.machine.name);
+        self.whole_snapshot(&file, &instance, &qemu()?).map(drop)
+    }
+
+    fn whole_snapshot(
+        &self,
+        file: &MachineFile,
+        instance: &Instance,
+        qemu: &Qemu,
+    ) -> Result<Option<Snapshot>, Failure> {
+        let Some(name) = &self.snapshot else { return Ok(None) };
+        if instance.record()?.is_none() {
+            return Err(absent(instance.name()));
+        }
+        let found = super::snapshot::fitting(instance, name, file, qemu)?;
+        let made = found.note.record.accelerator;
+        let other = match self.accel {
+            Accel::Auto => false,
+            Accel::Kvm => made != Accelerator::Kvm,
+            Accel::Tcg => made != Accelerator::Tcg,
+        };
+        if other {
+            let message = format!("snapshot \"{name}\" was made under {}", made.word());
+            return Err(Failure::new(Exit::Use, message).with_remedy("Leave --accel out."));
+        }
+        Ok(Some(found))
+    }
+
     /// The name of the machine that this is about.
     pub(crate) fn instance_name(&self) -> Result<String, Failure> {
         Ok(places::machine_file(self.file.as_deref())?.machine.name)
@@ -90,7 +140,7 @@ impl Up {
         let instance = places::directories().instance(&file.machine.name);
         let lock = instance.lock("archibald up")?;
         if matches!(instance.status()?, Status::Running { .. }) {
-            if self.recreate {
+            if self.recreate || self.snapshot.is_some() {
                 return Err(Failure::new(Exit::Use, format!("\"{}\" is running", instance.name()))
                     .with_remedy("`archibald stop` first."));
             }
@@ -109,8 +159,8 @@ impl Up {
         let machine = &file.machine;
         borrowed::mend(instance)?;
         // What is quickly told comes before the long work.
-        let qemu = Qemu::find(places::qemu())
-            .map_err(|e| Failure::new(Exit::Environment, &e).with_remedy(e.remedy()))?;
+        let qemu = qemu()?;
+        let snapshot = self.whole_snapshot(file, instance, &qemu)?;
         if let Some(backend) = machine.devices.sound {
             qemu.plays(backend)
                 .map_err(|e| Failure::new(Exit::Environment, &e).with_remedy(e.remedy()))?;
@@ -121,11 +171,23 @@ impl Up {
         borrowed::possible(machine)?;
         // Held until the keeper, which has it from here, holds it itself.
         let (image, boot) = self.image(file, instance, &steps, &cancel)?;
-        let choice = self.accel.choose(&qemu, &boot, &steps);
+        let choice = match &snapshot {
+            None => self.accel.choose(&qemu, &boot, &steps),
+            Some(snapshot) => Choice {
+                accelerator: snapshot.note.record.accelerator,
+                because: snapshot.note.record.because.clone(),
+            },
+        };
         let fresh = !instance.files().disk.exists();
         let started = self
             .prepare(file, instance, image.id(), &boot, &choice, &qemu, &steps)
-            .and_then(|launch| boot_up(&launch, &steps, &flag));
+            .and_then(|mut launch| {
+                if let Some(snapshot) = &snapshot {
+                    snapshot.put_back_disk(instance)?;
+                    launch.state = Some(snapshot.state());
+                }
+                boot_up(&launch, &steps, &flag)
+            });
         // The error of the start is the one to tell; what cannot be taken away stays written down.
         if started.is_err() && borrowed::mend(instance).is_ok() && fresh {
             // Nothing was ever done in this machine; what is left of it would only be in the way.
@@ -148,6 +210,7 @@ impl Up {
         if let (Some(record), false) = (record, self.recreate) {
             build::need_tools(file.machine.image.os)?;
             return match build::cache()?.inspect(&record.image, steps, cancel) {
+                Ok(image) if self.snapshot.is_some() => Ok((image, record.boot)),
                 Ok(image) => {
                     let newer = match build::is_outdated(&record.image, file) {
                         true => "; its image is not what the files give now",
@@ -170,6 +233,8 @@ impl Up {
         let image = build::image(file, self.how.locked, false, steps, cancel)?;
         let boot = boot_files(&image)?;
         if self.recreate {
+            // The other half of each snapshot is in the disk.
+            snapshot::forget_all(instance)?;
             let _ = fs::remove_file(instance.files().disk);
         }
         Ok((image, boot))
@@ -245,8 +310,14 @@ impl Up {
             ),
             online: places::host_limits().cpus.unwrap_or_default(),
             patience: Duration::from_secs(patience),
+            state: None,
         })
     }
+}
+
+fn qemu() -> Result<Qemu, Failure> {
+    Qemu::find(places::qemu())
+        .map_err(|e| Failure::new(Exit::Environment, &e).with_remedy(e.remedy()))
 }
 
 /// The files of an image that QEMU boots.
@@ -282,9 +353,10 @@ fn milliseconds() -> u64 {
 }
 
 fn boot_up(launch: &Launch<'_>, steps: &Steps, cancel: &AtomicBool) -> Result<(), Failure> {
-    steps.step("boot");
+    let what = if launch.state.is_some() { "restore" } else { "boot" };
+    steps.step(what);
     let result = launch.start(cancel, |event| match event {
-        Event::Phase(phase) => steps.step(&format!("boot: {phase}")),
+        Event::Phase(phase) => steps.step(&format!("{what}: {phase}")),
         Event::Placed(threads) => {
             for thread in threads.iter().filter(|thread| !thread.in_force) {
                 let why = thread.missing.as_deref().unwrap_or("it is not in force");

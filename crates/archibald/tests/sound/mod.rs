@@ -149,7 +149,8 @@ fn by_ffmpeg(world: &World) {
     let (samples, rate) = read_wav(&got("takes/by%20pulse.wav")).unwrap();
     assert_tone(find_tone(&samples, rate), 1500.0, "played by ffmpeg");
     let words = ["-hide_banner", "-loglevel", "error", "-nostdin", "-f", "pulse"];
-    let words = [&words[..], &["-i", "@DEFAULT_MONITOR@", "-ac", "1", "-ar", "48000"]].concat();
+    let words = [&words[..], &["-i", "@DEFAULT_MONITOR@", "-af", "pan=mono|c0=FL", "-ar", "48000"]]
+        .concat();
     let words = [&words[..], &["-f", "f32le", "-t", "20", "-flush_packets", "1", "-"]].concat();
     let heard = Running::start(&mut client("ffmpeg", &words)).hear(2);
     assert_tone(find_tone(&heard, f64::from(RATE)), 1500.0, "recorded by ffmpeg");

@@ -7,6 +7,7 @@ mod generate;
 mod lab;
 mod ready;
 mod record;
+mod resumed;
 mod scan;
 mod setup;
 mod threads;
@@ -37,6 +38,9 @@ pub enum Command {
     Generate(generate::Arguments),
     /// Tell the host how far the boot is, and when the machine is ready
     Ready(ready::Arguments),
+    /// Set the clock of a machine that goes on from a snapshot; started by udev
+    #[command(hide = true)]
+    Resumed(resumed::Arguments),
     /// Record the graph into the store, as a value that grows
     Record(record::Arguments),
     /// Do one experiment of the virtual-time lab; runs only in a machine booted for it
@@ -66,6 +70,7 @@ impl Command {
             Self::Setup(arguments) => arguments.run(),
             Self::Generate(arguments) => arguments.run(),
             Self::Ready(arguments) => arguments.run(),
+            Self::Resumed(arguments) => arguments.run(),
             Self::Record(arguments) => arguments.run(out),
             Self::Lab(arguments) => arguments.run(),
             Self::Check(arguments) => arguments.run(out),

@@ -23,10 +23,13 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// would take their time from a boot that is only slow.
 const UNIT_PAUSE: Duration = Duration::from_secs(20);
 
+/// The way to the host.
+pub(super) const PORT: &str = "/dev/virtio-ports/org.archibald.ready";
+
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Where the host listens
-    #[arg(long, default_value = "/dev/virtio-ports/org.archibald.ready")]
+    #[arg(long, default_value = PORT)]
     port: String,
     /// Seconds after which a missing part counts as failed
     #[arg(long, default_value_t = 300)]
@@ -37,7 +40,7 @@ impl Arguments {
     pub(super) fn run(&self) -> Result<Outcome, GuestError> {
         let root = Root::default();
         let settings = read_settings(&root)?;
-        let mut host = Host { root: &root, port: &self.port, unsent: String::new() };
+        let mut host = Host::at(&root, &self.port);
         let limit = Duration::from_secs(self.limit);
         let outcome = wait(&root, &settings, &Programs, limit, &mut |event| host.tell(&event));
         host.flush_within(Duration::from_secs(10));
@@ -53,18 +56,36 @@ enum Event {
     Phase { phase: &'static str, uptime_ms: u64 },
     /// Everything is up.
     Ready { ready: bool, rate: u32, quantum: u32, uptime_ms: u64 },
+    /// Everything is up again.
+    Resumed { ready: bool, uptime_ms: u64 },
     /// A part will not come up.
     Failed { failed: String, unit: String, journal: Vec<String> },
 }
 
 /// The way to the host: a virtio-serial port, which may appear late or never.
-struct Host<'a> {
+pub(super) struct Host<'a> {
     root: &'a Root,
     port: &'a str,
     unsent: String,
 }
 
-impl Host<'_> {
+impl<'a> Host<'a> {
+    pub(super) fn at(root: &'a Root, port: &'a str) -> Self {
+        Self { root, port, unsent: String::new() }
+    }
+
+    /// The machine goes on from a snapshot, and has everything that it had then.
+    pub(super) fn say_resumed(&mut self) {
+        self.tell(&Event::Resumed { ready: true, uptime_ms: uptime_ms(self.root) });
+        self.flush_within(Duration::from_secs(10));
+    }
+
+    pub(super) fn say_failed(&mut self, failed: &str) {
+        let unit = "archibald-guest-resumed.service".to_owned();
+        self.tell(&Event::Failed { failed: failed.to_owned(), unit, journal: Vec::new() });
+        self.flush_within(Duration::from_secs(10));
+    }
+
     fn tell(&mut self, event: &Event) {
         if let Ok(line) = serde_json::to_string(event) {
             self.unsent.push_str(&line);
