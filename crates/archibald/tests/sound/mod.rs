@@ -214,7 +214,7 @@ pub(crate) fn files_are_shared_both_ways(world: &World) {
     let url = format!("{STORE}shared/from-host");
     let put = Command::new("curl").args(["-sS", "--fail", "-T"]).arg(&file).arg(&url).status();
     assert!(put.unwrap().success());
-    let there = world.run(&["exec", "--", "streamdb", "get", "shared/from-host", "-"]);
+    let there = world.run(&["exec", "--", "streamdb", "get", "shared/from-host"]);
     assert_eq!(there.out, "put by the host", "{}", there.err);
     let script =
         "echo put by the machine > there && streamdb put shared/from-machine there && rm there";
