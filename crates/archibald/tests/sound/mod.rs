@@ -212,7 +212,11 @@ pub(crate) fn files_are_shared_both_ways(world: &World) {
     world.write("from-host", "put by the host");
     let file = world.path("work/from-host");
     let url = format!("{STORE}shared/from-host");
-    let put = Command::new("curl").args(["-sS", "--fail", "-T"]).arg(&file).arg(&url).status();
+    let put = Command::new("curl")
+        .args(["-sS", "--fail", "-o", "/dev/null", "-T"])
+        .arg(&file)
+        .arg(&url)
+        .status();
     assert!(put.unwrap().success());
     let there = world.run(&["exec", "--", "streamdb", "get", "shared/from-host"]);
     assert_eq!(there.out, "put by the host", "{}", there.err);
