@@ -17,12 +17,21 @@ use crate::{BuildError, Cancel, ExportError, Format, GuestFile, Kernel, Manifest
 
 /// An image that was found whole. Its files are read-only by agreement: a machine puts its own
 /// copy-on-write layer over them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Image {
     dir: PathBuf,
     manifest: Manifest,
     hold: Option<Hold>,
 }
+
+/// Held or not, an image is the same.
+impl PartialEq for Image {
+    fn eq(&self, other: &Self) -> bool {
+        self.dir == other.dir && self.manifest == other.manifest
+    }
+}
+
+impl Eq for Image {}
 
 /// Keeps an image from being removed as long as the value lives, whichever process would do it and
 /// whatever that knows of machines: a shared lock on the image's directory, which ends with the process.
@@ -30,15 +39,6 @@ pub struct Image {
 pub struct Hold {
     _dir: Arc<File>,
 }
-
-/// Held or not, an image is the same.
-impl PartialEq for Hold {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Hold {}
 
 impl Hold {
     /// Takes hold of the image in this directory.
