@@ -57,8 +57,10 @@ fn plant(world: &World, name: &str, cause: Option<&str>) {
     assert!(output.status.success(), "{name}: {output:?}");
     let scenario = folder.join("lab.toml");
     let mut text = fs::read_to_string(&scenario).unwrap();
-    // A fault shows in a third of the time.
-    text = text.replace("duration = \"1s\"", "duration = \"400ms\"");
+    // These break in every period; the others take their time.
+    if name.ends_with("c-jack") || name.ends_with("python") {
+        text = text.replace("duration = \"1s\"", "duration = \"400ms\"");
+    }
     text.push_str("\n[expect]\nverdict = \"broken\"\n");
     if let Some(cause) = cause {
         text.push_str(&format!("cause = \"{cause}\"\n"));
