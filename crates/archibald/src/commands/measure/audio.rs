@@ -23,8 +23,8 @@ use crate::{places, terminal};
 const WARMUP: Duration = Duration::from_secs(4);
 /// The same where the kernel is traced, from when the rings record; the time before shows what they cost.
 const WARMUP_TRACED: Duration = Duration::from_secs(1);
-/// So long jack_iodelay is listened to; it speaks twice a second.
-const IODELAY: Duration = Duration::from_secs(3);
+/// So often jack_iodelay is listened to; it speaks twice a second.
+const IODELAY: u64 = 8;
 /// JACK2's own libjack, whichever the linker's cache names first.
 const JACK2: &str = "/usr/lib/x86_64-linux-gnu";
 /// How many breaks are shown.
@@ -156,9 +156,10 @@ impl Audio {
         }
         let status = tell(&report, &run, self.json)?;
         if trip.agrees() == Some(false) {
-            // Two methods on one way: one of them is wrong, and so may the verdict be.
+            // Two methods on one way: one of them is wrong, and so may the verdict be, where there is one.
             terminal::complain("jack_iodelay and the probe differ by more than a frame");
-            return Ok(status.max(Exit::Failed as u8));
+            let judged = run.source.is_judged();
+            return Ok(if judged { status.max(Exit::Failed as u8) } else { status });
         }
         Ok(status)
     }
@@ -203,7 +204,7 @@ impl Audio {
             // Of its own accord it ends a little after the measurement, should nobody be left to end it.
             true => {
                 tools.push("stress-ng");
-                let limit = (self.warmup() + self.length + IODELAY).as_secs() + 60;
+                let limit = (self.warmup() + self.length).as_secs() + 90;
                 let words = load::words(&self.load).join(" ");
                 format!("stress-ng {words} --timeout {limit} >/dev/null 2>&1 & load=$!")
             }
@@ -288,7 +289,11 @@ impl Audio {
                     tries=$((tries + 1)); sleep 0.1
                 done
                 [ -z \"$out_of\" ] || $as jack_connect \"$out_of\" jack_delay:in >/dev/null 2>&1
-                sleep {iodelay}
+                # By count: on a slow machine its clock is slow too, and its first words come before it has settled.
+                tries=0
+                until [ \"$(grep -c 'total roundtrip' iodelay)\" -ge {iodelay} ] || [ $tries -ge 150 ]; do
+                    tries=$((tries + 1)); sleep 0.2
+                done
                 kill $other 2>/dev/null; wait $other 2>/dev/null; other=
             fi
             for part in {files}; do
@@ -305,7 +310,7 @@ impl Audio {
             files = self.beside.files.join(" "),
             seconds = self.length.as_secs(),
             warmup = self.warmup().as_millis(),
-            iodelay = IODELAY.as_secs(),
+            iodelay = IODELAY,
         ))
     }
 
@@ -447,6 +452,8 @@ fn iodelay(text: &str) -> Option<f64> {
     };
     let mut told: Vec<f64> =
         text.lines().filter(|line| line.contains("total roundtrip")).filter_map(frames).collect();
+    // What it says first it says before it has settled.
+    told.drain(..told.len() / 3);
     told.sort_by(f64::total_cmp);
     told.get(told.len() / 2).copied()
 }
