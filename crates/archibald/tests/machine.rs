@@ -554,17 +554,8 @@ fn a_killed_qemu_is_told(world: &World) {
 fn delete_leaves_nothing(world: &World) {
     assert_eq!(said(world.command(&["delete"]).output().unwrap()).status, 0);
     for place in ["state/archibald", "run/archibald"] {
-        // The guides name machines that `up` refuses; of such a name an empty lock stays.
-        let refused = |path: &std::path::PathBuf| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            [".taken.command.lock", ".card.command.lock"].contains(&name)
-        };
-        let left: Vec<_> = std::fs::read_dir(world.path(place))
-            .unwrap()
-            .flatten()
-            .map(|e| e.path())
-            .filter(|path| !refused(path))
-            .collect();
+        let left: Vec<_> =
+            std::fs::read_dir(world.path(place)).unwrap().flatten().map(|e| e.path()).collect();
         assert!(left.is_empty(), "{left:?}");
     }
 }

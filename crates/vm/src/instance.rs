@@ -265,11 +265,12 @@ impl Instance {
     /// # Errors
     /// [`InstanceError::Busy`] when another command has it.
     pub fn lock(&self, purpose: &str) -> Result<Lock, InstanceError> {
-        Lock::take(&self.lock_file("command"), &format!("{purpose} (pid {})", std::process::id()))?
-            .ok_or_else(|| InstanceError::Busy {
-                name: self.name.clone(),
-                holder: self.holder("command"),
-            })
+        let purpose = format!("{purpose} (pid {})", std::process::id());
+        let mut lock = Lock::take(&self.lock_file("command"), &purpose)?.ok_or_else(|| {
+            InstanceError::Busy { name: self.name.clone(), holder: self.holder("command") }
+        })?;
+        lock.of = Some(self.clone());
+        Ok(lock)
     }
 
     /// The lock that says that the machine runs; absent when another keeper has it.
@@ -348,6 +349,31 @@ impl Instance {
 #[derive(Debug)]
 pub struct Lock {
     file: File,
+    /// A command's: its file goes with it where no instance came of the command.
+    of: Option<Instance>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let Some(instance) = self.of.take().filter(|instance| !instance.state.exists()) else {
+            return;
+        };
+        // Held until after this, so that nobody else has removed or can take it.
+        let path = instance.lock_file("command");
+        if is_at(&self.file, &path) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Whether the file is still the one of this name.
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let known = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata().map(known), fs::metadata(path).map(known)) {
+        (Ok(file), Ok(named)) => file == named,
+        _ => false,
+    }
 }
 
 impl Lock {
@@ -356,19 +382,23 @@ impl Lock {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(failed)?;
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(failed)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-            Err(errno) => return Err(failed(errno.into())),
-        }
-        let mut lock = Self { file };
+        let file = loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)
+                .map_err(failed)?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                // One that was removed in between locks nobody out.
+                Ok(()) if is_at(&file, path) => break file,
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+                Err(errno) => return Err(failed(errno.into())),
+            }
+        };
+        let mut lock = Self { file, of: None };
         lock.note(holder).map_err(failed)?;
         Ok(Some(lock))
     }
@@ -417,6 +447,23 @@ mod tests {
         assert!(error.to_string().contains(&format!("up (pid {})", std::process::id())), "{error}");
         drop(held);
         instance.lock("stop").unwrap();
+    }
+
+    #[test]
+    fn a_command_of_which_no_instance_came_leaves_no_lock_and_takes_nobody_s() {
+        let dir = tempfile::tempdir().unwrap();
+        let instance = directories(&dir).instance("studio");
+        let file = instance.lock_file("command");
+        drop(instance.lock("up").unwrap());
+        assert!(!file.exists());
+        let held = instance.lock("up").unwrap();
+        fs::remove_file(&file).unwrap();
+        let other = instance.lock("up").unwrap();
+        drop(held);
+        assert!(file.exists() && instance.lock("stop").is_err());
+        fs::create_dir_all(instance.directory()).unwrap();
+        drop(other);
+        assert!(file.exists());
     }
 
     #[test]
