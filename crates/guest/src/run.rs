@@ -47,10 +47,17 @@ impl Invocation {
         self.in_session(&["setpriv", "--reuid", user, "--regid", user, "--init-groups"], uid)
     }
 
-    /// Program and arguments, for who reads it as it runs.
-    #[must_use]
-    pub fn words(&self) -> &[String] {
-        &self.words
+    /// Starts it in a process group of its own, its standard output to be read.
+    pub(crate) fn spawn(&self) -> Result<Child, String> {
+        let (program, arguments) = self.words.split_first().ok_or("nothing to start")?;
+        Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(|error| format!("{program}: {error}"))
     }
 
     fn in_session(self, become_user: &[&str], uid: u32) -> Self {
@@ -153,15 +160,7 @@ impl Run for Programs {
     }
 
     fn start(&self, invocation: &Invocation, sign: &str) -> Result<Started, String> {
-        let (program, arguments) = invocation.words.split_first().ok_or("nothing to start")?;
-        let mut child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .map_err(|error| format!("{program}: {error}"))?;
+        let mut child = invocation.spawn()?;
         let stdout = child.stdout.take();
         let started = Started(Some(child));
         // Read on after the sign: a full pipe would stop the program.

@@ -5,8 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -241,17 +240,7 @@ impl Recorder {
             }
         }
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let invocation = session.program(&words);
-        let (program, arguments) = invocation.words().split_first().ok_or("nothing to start")?;
-        Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .map(Self)
-            .map_err(|error| format!("{program}: {error}"))
+        session.program(&words).spawn().map(Self)
     }
 
     /// Joins its inputs with these ports.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
+use archibald_latency::pw_top;
 use archibald_machine::{AudioServer, Settings};
 
 use super::process::{self, Process};
@@ -138,26 +139,10 @@ impl Server {
     }
 }
 
-/// The column ERR of the last table that pw-top(1) printed, by the node's name.
+/// What pw-top(1) printed, as counters of the lab.
 fn errors(text: &str) -> BTreeMap<String, u64> {
-    let mut errors = BTreeMap::new();
-    let mut column = None;
-    for line in text.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        if let Some(at) = words.iter().position(|word| *word == "ERR") {
-            column = Some(at);
-            errors.clear();
-            continue;
-        }
-        let Some(count) = column.and_then(|at| words.get(at)?.parse::<u64>().ok()) else {
-            continue;
-        };
-        // Followers stand behind a plus sign.
-        let name = words.iter().rev().take_while(|word| **word != "+").copied();
-        let name = name.take(1).collect::<Vec<_>>().join(" ");
-        *errors.entry(format!("pw-top ERR: {name}")).or_insert(0) += count;
-    }
-    errors
+    let errors = pw_top::errors(text).into_iter();
+    errors.map(|(name, count)| (format!("pw-top ERR: {name}"), count)).collect()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use archibald_latency::{
 
 use super::explain::{self, Explained};
 use super::load::{self, Load, Local, Where};
-use super::place::Place;
+use super::place::{self, Place};
 use super::{runs, tell, wakeup};
 use crate::commands::exec::{Remote, quote};
 use crate::failure::{Context as _, Exit, Failure};
@@ -235,9 +235,7 @@ impl Audio {
         // second client, which hands on what it gets.
         Ok(format!(
             "export LC_ALL=C
-            for tool in {tools}; do
-                command -v $tool >/dev/null || {{ echo \"missing: $tool\" >&2; exit 127; }}
-            done
+            {needs}
             load= server= probe= other= watch= tracer= beside= place=$(mktemp -d) && cd \"$place\" || exit 1
             leave() {{
                 status=$?
@@ -304,7 +302,7 @@ impl Audio {
             echo \"@@ server\"; echo $kind
             for part in before after iodelay loop {files}; do echo \"@@ $part\"; cat $part; done
             {trace_print}",
-            tools = tools.join(" "),
+            needs = place::needs(&tools),
             cpus = place.cpus,
             beside = self.beside.start,
             files = self.beside.files.join(" "),
@@ -351,13 +349,12 @@ impl Audio {
         if let Some(errors) = pw_top::between(told.part("before"), told.part("after")) {
             counters.insert(Meter::PwTop, errors);
         }
-        let mut other: BTreeMap<String, String> = BTreeMap::new();
+        let mut other = place.conditions().other;
         other.insert("way".to_owned(), format!("into {}, out of {}", trip.ports.0, trip.ports.1));
         other.extend(self.with.clone().map(|command| ("with".to_owned(), command)));
         if self.own_jackd {
             other.insert("driver".to_owned(), "dummy".to_owned());
         }
-        other.extend(place.hypervisor.clone().map(|name| ("hypervisor".to_owned(), name)));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Run {
             schema: RUN_SCHEMA.to_owned(),
@@ -370,11 +367,8 @@ impl Audio {
                 program: Some("archibald-probe loop".to_owned()),
                 kernel: Some(told.part("kernel").trim().to_owned()),
                 load: Some(load::told(&self.load, self.on, self.here)),
-                qemu: place.qemu.clone(),
-                image: place.image.clone(),
-                host: place.processor.clone(),
                 other,
-                ..Conditions::default()
+                ..place.conditions()
             },
             window: seen.window,
             periods: seen.periods(),
@@ -507,14 +501,8 @@ pub(super) fn lines(run: &Run, trip: &RoundTrip) -> Vec<String> {
 fn no_result(output: &Output, error: &dyn std::fmt::Display) -> Failure {
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.trim();
-    if let Some(tool) = said.lines().find_map(|line| line.strip_prefix("missing: ")) {
-        let package = match tool {
-            "jackd" => "jackd2",
-            "jack_lsp" => "jack-example-tools",
-            tool => tool,
-        };
-        return Failure::new(Exit::Environment, format!("{tool} is not installed"))
-            .with_remedy(format!("As root: apt-get install {package}"));
+    if let Some(failure) = place::not_installed(said) {
+        return failure;
     }
     if output.status.success() {
         return Failure::new(Exit::Environment, error);

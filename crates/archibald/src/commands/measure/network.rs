@@ -99,11 +99,8 @@ impl Network {
             source: place.source,
             conditions: Conditions {
                 program: Some(format!("{MESSAGE} bytes a millisecond, each waited for")),
-                qemu: place.qemu.clone(),
-                image: place.image.clone(),
-                host: place.processor.clone(),
                 other,
-                ..Conditions::default()
+                ..place.conditions()
             },
             window: Window {
                 start_ns: 0,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use archibald_latency::{Histogram, NamedHistogram, Source};
+use archibald_latency::{Conditions, Histogram, NamedHistogram, Source};
 use archibald_machine::units::CpuSet;
 use archibald_vm::argv::Accelerator;
 
@@ -83,6 +83,18 @@ impl Place {
         self.isolated.is_empty() || self.isolated.contains(cpu)
     }
 
+    /// What of a run's conditions is known of the place itself.
+    pub(crate) fn conditions(&self) -> Conditions {
+        let hypervisor = self.hypervisor.clone().map(|name| ("hypervisor".to_owned(), name));
+        Conditions {
+            qemu: self.qemu.clone(),
+            image: self.image.clone(),
+            host: self.processor.clone(),
+            other: hypervisor.into_iter().collect(),
+            ..Conditions::default()
+        }
+    }
+
     /// A distribution of this name from what each CPU gave: of the audio CPUs, and beside it of the
     /// others; each CPU apart where several were taken together.
     pub(crate) fn distributions(
@@ -144,6 +156,31 @@ impl Place {
             let _ = child.wait();
         })
     }
+}
+
+/// Lines of the shell that end a script where one of these programs is not there, in the words that
+/// [`not_installed`] reads.
+pub(crate) fn needs(tools: &[&str]) -> String {
+    format!(
+        "for tool in {}; do
+                command -v $tool >/dev/null || {{ echo \"missing: $tool\" >&2; exit 127; }}
+            done",
+        tools.join(" ")
+    )
+}
+
+/// The program that a script found missing, by what it complained of.
+pub(crate) fn not_installed(said: &str) -> Option<Failure> {
+    let tool = said.lines().find_map(|line| line.strip_prefix("missing: "))?;
+    let package = match tool {
+        "cyclictest" => "rt-tests",
+        "taskset" => "util-linux",
+        "jackd" => "jackd2",
+        "jack_lsp" => "jack-example-tools",
+        tool => tool,
+    };
+    let failure = Failure::new(Exit::Environment, format!("{tool} is not installed"));
+    Some(failure.with_remedy(format!("As root: apt-get install {package}")))
 }
 
 /// Reads both of the child's outputs to their ends.

@@ -13,7 +13,7 @@ use archibald_latency::{
 
 use super::live::Live;
 use super::load::{self, Load, Local, Where};
-use super::place::Place;
+use super::place::{self, Place};
 use super::store::Keep;
 use super::tell;
 use crate::commands::exec::Remote;
@@ -220,9 +220,7 @@ impl Wakeup {
         };
         format!(
             "export LC_ALL=C
-            for tool in {tools}; do
-                command -v $tool >/dev/null || {{ echo \"missing: $tool\" >&2; exit 127; }}
-            done
+            {needs}
             load= meter= look= watch= place=$(mktemp -d) && cd \"$place\" || exit 1
             leave() {{
                 status=$?
@@ -244,7 +242,7 @@ impl Wakeup {
             wait $meter || exit
             meter=
             {head} cat result",
-            tools = tools.join(" "),
+            needs = place::needs(&tools),
             root = if self.with == Tool::Cyclictest { "" } else { root(place) },
         )
     }
@@ -272,13 +270,12 @@ impl Wakeup {
     }
 
     fn to_run(&self, place: &Place, found: Found) -> Run {
-        let mut other: BTreeMap<String, String> = BTreeMap::new();
+        let mut other = place.conditions().other;
         other.insert(self.with.program().to_owned(), found.version);
         if found.beyond > 0 {
             let words = format!("{} samples, counted at the maximum", found.beyond);
             other.insert(format!("beyond {HISTOGRAM_US} us"), words);
         }
-        other.extend(place.hypervisor.clone().map(|name| ("hypervisor".to_owned(), name)));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let name = if self.with == Tool::RtlaOsnoise { "noise" } else { "wakeup" };
         Run {
@@ -288,12 +285,9 @@ impl Wakeup {
             conditions: Conditions {
                 program: Some(found.program),
                 kernel: Some(found.kernel),
-                load: Some(self.load_words()),
-                qemu: place.qemu.clone(),
-                image: place.image.clone(),
-                host: place.processor.clone(),
+                load: Some(load::told(&self.load, self.on, self.here)),
                 other,
-                ..Conditions::default()
+                ..place.conditions()
             },
             window: Window {
                 start_ns: 0,
@@ -311,30 +305,11 @@ impl Wakeup {
         }
     }
 
-    fn load_words(&self) -> String {
-        if self.load.is_empty() {
-            return "none".to_owned();
-        }
-        let on = match (self.here, self.on) {
-            (true, _) => "here",
-            (false, Where::Guest) => "in the machine",
-            (false, Where::Host) => "on the host",
-            (false, Where::Both) => "in the machine and on the host",
-        };
-        format!("stress-ng {} {on}", load::words(&self.load).join(" "))
-    }
-
     fn no_result(&self, output: &Output, error: &str) -> Failure {
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.trim();
-        if let Some(tool) = said.lines().find_map(|line| line.strip_prefix("missing: ")) {
-            let package = match tool {
-                "cyclictest" => "rt-tests",
-                "taskset" => "util-linux",
-                tool => tool,
-            };
-            return Failure::new(Exit::Environment, format!("{tool} is not installed"))
-                .with_remedy(format!("As root: apt-get install {package}"));
+        if let Some(failure) = place::not_installed(said) {
+            return failure;
         }
         if output.status.success() {
             return Failure::new(Exit::Environment, error);
