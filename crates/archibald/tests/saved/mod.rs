@@ -100,8 +100,9 @@ pub(crate) fn a_save_that_is_broken_off_leaves_nothing(world: &World) {
     // TERM and not INT, which a test that runs in the background may have been told to ignore.
     for signal in ["KILL", "TERM"] {
         let state = directory(world).join("half.partial/state");
-        // What the one before left is still there.
-        let before = std::fs::metadata(&state).ok().map(|state| state.ino());
+        // What the one before left is still there; held open, so that the new file gets another number.
+        let left = std::fs::File::open(&state).ok();
+        let before = left.as_ref().map(|left| left.metadata().unwrap().ino());
         let mut save = world
             .command(&["snapshot", "save", "half"])
             .stdout(Stdio::null())
@@ -118,7 +119,8 @@ pub(crate) fn a_save_that_is_broken_off_leaves_nothing(world: &World) {
             Command::new("kill").args([&format!("-{signal}"), &pid]).status().unwrap().success()
         );
         let status = save.wait().unwrap();
-        assert!(begun && !status.success(), "{signal}: it was saved before it could be broken off");
+        assert!(begun, "{signal}: the save did not begin");
+        assert!(!status.success(), "{signal}: it was saved before it could be broken off");
         // It was paused at that moment.
         assert_eq!(inside(world, "echo goes on"), "goes on", "{signal}");
         assert_eq!(listed(world), ["before"], "{signal}");
