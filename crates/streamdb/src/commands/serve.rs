@@ -121,14 +121,9 @@ impl Serve {
             quotas: self.quotas(&access),
         };
         let store = Store::open(&self.data, &options)?;
+        // Connections have threads of their own; this one accepts them.
         let runtime =
-            tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
-                Failure::new(
-                    Kind::Lacking,
-                    format!("could not start the server's threads: {error}"),
-                    "see that this user may start threads (ulimit -u)",
-                )
-            })?;
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(threads)?;
         runtime.block_on(self.serve(store, access, tls))
     }
 
@@ -219,7 +214,7 @@ impl Serve {
         print(format_args!("listening on {scheme}://{address}"))?;
         // Without a service manager there is nobody to notify, and that is no failure.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        let all_done = http::serve_with(listener, app, &limits, tls, end).await;
+        let all_done = http::serve_with(listener, app, &limits, tls, end).await.map_err(threads)?;
         sweeper.abort();
         // Told by the time that the last request ends: this waits for the network.
         let _ = tokio::task::spawn_blocking(move || drop(announced)).await;
@@ -238,6 +233,14 @@ async fn sweep(store: Store) {
         // What fails now is tried again at the next turn.
         let _ = tokio::task::spawn_blocking(move || store.sweep_expired()).await;
     }
+}
+
+fn threads(error: std::io::Error) -> Failure {
+    Failure::new(
+        Kind::Lacking,
+        format!("could not start the server's threads: {error}"),
+        "see that this user may start threads (ulimit -u)",
+    )
 }
 
 fn origin(text: &str) -> Result<HeaderValue, String> {

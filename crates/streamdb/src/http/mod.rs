@@ -27,6 +27,7 @@ mod stream;
 mod tls;
 mod together;
 mod upload;
+mod workers;
 
 use std::fmt;
 use std::num::NonZeroU32;

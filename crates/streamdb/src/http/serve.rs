@@ -1,6 +1,7 @@
 //! The socket: accepting connections, bounding what each may cost, and ending in order.
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::sync::Semaphore;
 use super::connection::{self, begins_second};
 use super::patience::Patient;
 use super::tls::Tls;
+use super::workers::Workers;
 
 /// What clients may cost.
 #[derive(Debug, Clone)]
@@ -45,23 +47,30 @@ impl Default for Limits {
 
 /// Serves HTTP/1.1 and HTTP/2 until `end` is ready, then lets the requests under way finish within [`Limits::drain`].
 /// Returns whether all of them did.
+///
+/// # Errors
+/// When the threads that serve cannot be started.
 pub async fn serve(
     listener: TcpListener,
     app: Router,
     limits: &Limits,
     end: impl Future<Output = ()>,
-) -> bool {
+) -> io::Result<bool> {
     serve_with(listener, app, limits, None, end).await
 }
 
 /// The same as [`serve`], with TLS where a certificate is given.
+///
+/// # Errors
+/// As [`serve`].
 pub async fn serve_with(
     listener: TcpListener,
     app: Router,
     limits: &Limits,
     tls: Option<Tls>,
     end: impl Future<Output = ()>,
-) -> bool {
+) -> io::Result<bool> {
+    let workers = Workers::start()?;
     let places = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
     let mut end = std::pin::pin!(end);
@@ -81,9 +90,10 @@ pub async fn serve_with(
         };
         // Answers are written whole; waiting to fill a packet would only delay them.
         let _ = socket.set_nodelay(true);
+        let Ok(socket) = socket.into_std() else { continue };
         let (app, tls, limits, watcher) =
             (app.clone(), tls.clone(), limits.clone(), graceful.watcher());
-        tokio::spawn(async move {
+        workers.serve(socket, move |socket| async move {
             let peer = peer.ip();
             // A client that dawdles over its first bytes holds a place as well.
             match tls {
@@ -108,5 +118,5 @@ pub async fn serve_with(
         });
     }
     drop(listener);
-    tokio::time::timeout(limits.drain, graceful.shutdown()).await.is_ok()
+    Ok(tokio::time::timeout(limits.drain, graceful.shutdown()).await.is_ok())
 }
