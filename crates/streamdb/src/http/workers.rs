@@ -26,8 +26,12 @@ impl Workers {
     pub(super) fn start() -> io::Result<Self> {
         let count = std::thread::available_parallelism().map_or(1, usize::from);
         let (end, ended) = watch::channel(());
-        let mut workers =
-            Self { handles: Vec::new(), next: AtomicUsize::new(0), end: Some(end), threads: Vec::new() };
+        let mut workers = Self {
+            handles: Vec::new(),
+            next: AtomicUsize::new(0),
+            end: Some(end),
+            threads: Vec::new(),
+        };
         for _ in 0..count {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             workers.handles.push(runtime.handle().clone());
