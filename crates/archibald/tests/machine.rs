@@ -380,13 +380,42 @@ fn planted_drops_are_found_in_the_machine(world: &World) {
 }
 
 fn the_network_is_measured(world: &World) {
+    let pacat = Command::new("pacat").arg("--version").output().is_ok();
+    if !pacat {
+        let said = world.run(&["measure", "network", "--for", "1s"]);
+        assert!(said.status == 3 && said.err.contains("pulseaudio-utils"), "{}", said.err);
+        return println!("SKIPPED measuring the network: pacat is not here");
+    }
     let run = measured(world, &["network", "--for", "1s"]);
     let names: Vec<_> =
         run["histograms"].as_array().unwrap().iter().filter_map(|h| h["name"].as_str()).collect();
     // UDP has one forwarded port, on which nobody listens.
-    assert_eq!(names, ["network-tcp", "network-udp"], "{run:#}");
+    assert_eq!(names, ["network-tcp", "network-udp", "audio-round-trip"], "{run:#}");
+    let sound = run["conditions"]["other"]["sound"].as_str().unwrap();
+    assert!(
+        sound.contains(" bursts heard; PulseAudio says ") && sound.contains(" ms to the sink"),
+        "{sound}"
+    );
+    // No sound comes back before a period in and a period out have passed.
+    let least = run["histograms"][2]["histogram"]["min_ns"].as_u64().unwrap();
+    assert!(least > 2 * 666_666, "{least} ns");
     let said = world.run(&["exec", "--", "pgrep", "-f", "[a]rchibald-guest echo"]);
     assert_eq!(said.out, "", "the echo outlives the measurement");
+    let left = world.run(&["exec", "--", "sh", "-c", "pactl list short clients | grep -c pacat"]);
+    assert_eq!(left.out.trim(), "0", "a client outlives the measurement: {}", left.err);
+
+    // Without the client nothing is measured by halves.
+    let ssh = world.path("ssh-alone");
+    std::fs::create_dir_all(&ssh).unwrap();
+    let real = Command::new("sh").args(["-c", "command -v ssh"]).output().unwrap().stdout;
+    let _ = std::os::unix::fs::symlink(String::from_utf8_lossy(&real).trim(), ssh.join("ssh"));
+    let mut without = world.command(&["measure", "network", "--for", "1s"]);
+    let said = world::said(without.env("PATH", &ssh).output().unwrap());
+    assert!(
+        said.status == 3 && said.err.contains("apt-get install pulseaudio-utils"),
+        "{}",
+        said.err
+    );
 }
 
 fn scan_puts_host_and_machine_side_by_side(world: &World) {

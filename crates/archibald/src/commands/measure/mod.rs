@@ -1,12 +1,14 @@
 //! `archibald measure`: latency by the tools that the field trusts, judged and kept. One file a meter.
 
 mod audio;
+mod burst;
 mod explain;
 mod live;
 mod load;
 mod network;
 mod place;
 mod soak;
+mod sound;
 mod store;
 mod wakeup;
 

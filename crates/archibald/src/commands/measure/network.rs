@@ -1,5 +1,6 @@
 //! `archibald measure network`: how long a small message takes to the machine and back, over TCP and UDP,
-//! by the way that a client on this host takes: forwarded port, relay, QEMU's network, or the bridge.
+//! and how long sound does over the PulseAudio door, by the way that a client on this host takes:
+//! forwarded port, relay, QEMU's network, or the bridge.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -14,10 +15,11 @@ use archibald_machine::units::Transport;
 use archibald_machine::{Machine, NetworkMode};
 
 use super::place::Place;
+use super::sound::{Heard, Way};
 use super::{tell, wakeup};
 use crate::commands::exec::Remote;
 use crate::failure::{Context as _, Exit, Failure};
-use crate::terminal::Steps;
+use crate::terminal::{self, Steps};
 
 /// Between two messages: those of an audio stream with short periods follow each other like this.
 const INTERVAL: Duration = Duration::from_millis(1);
@@ -27,13 +29,16 @@ const WARMUP: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Longer than a counter, shorter than any packet: 16 frames of two 16-bit channels.
 const MESSAGE: usize = 64;
+/// The distribution of what sound took.
+const SOUND: &str = "audio-round-trip";
 /// Ports that are tried in the machine.
 const TRIED: usize = 16;
 
-/// How long a message takes to the machine and back, over TCP and UDP.
+/// How long a message takes to the machine and back, over TCP and UDP, and sound over port 4713.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The machine answers on one of its forwarded ports that nobody else uses there. A protocol without such a port is left out."
+    after_help = "The machine answers messages on one of its forwarded ports that nobody else uses there. A protocol without such a port is left out, and sound where audio.server is not pipewire.\n\
+                  Sound: pacat plays short quiet bursts of noise into the machine's sink, another one records its monitor. Where a burst lies is told to the frame; timed is from handing its first frame to the one to getting it from the other."
 )]
 pub(crate) struct Network {
     /// The machine; the machine file's when left out.
@@ -44,6 +49,9 @@ pub(crate) struct Network {
     /// Microseconds that the slowest message may take; without it nothing is judged.
     #[arg(long, value_name = "US")]
     target: Option<u64>,
+    /// Milliseconds of latency that PulseAudio's client asks for, playing and recording alike.
+    #[arg(long, value_name = "MS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=2000))]
+    latency: u32,
     /// For programs.
     #[arg(long)]
     json: bool,
@@ -58,11 +66,31 @@ struct Seen {
 impl Network {
     pub(crate) fn run(self) -> Result<u8, Failure> {
         let remote = Remote::of(self.name.as_deref(), None)?;
+        let sound = Way::of(&remote.machine, self.latency);
+        if sound.is_ok() {
+            Way::check()?;
+        }
         let steps = Steps::new(self.json);
-        let (histograms, mut other) =
+        let (mut histograms, mut other) =
             both(&remote, self.length, &mut |what: &str| steps.step(what))?;
+        let sound = sound.and_then(|way| {
+            steps.step(&format!("sound by {} for {} s", way.door, self.length.as_secs()));
+            way.measure(self.length).map_err(|failure| failure.words().0)
+        });
         steps.finish();
         drop(steps);
+        match sound {
+            Ok(heard) => {
+                other.insert("sound".to_owned(), heard.words());
+                histograms.extend(self.round_trip(heard));
+            }
+            Err(reason) => {
+                other.insert("sound".to_owned(), format!("not measured: {reason}"));
+            }
+        }
+        for (what, said) in &other {
+            terminal::complain(&format!("{what}: {said}"));
+        }
         if histograms.iter().all(|named| named.histogram.count() == 0) {
             return Err(Failure::new(Exit::Environment, "no message came back from the machine")
                 .with_remedy("network.forward must have a port that is free in the machine, such as \"8000-9000:8000-9000\"."));
@@ -71,7 +99,20 @@ impl Network {
         let place = Place::machine(remote)?;
         let run = self.to_run(&place, histograms, other);
         run.check().context("the run")?;
-        tell(&Report::new("network", vec![run.clone()], self.target(&run)), &run, self.json)
+        let report = Report::new("network", vec![run.clone()], self.target(&run));
+        tell(&report, &run, self.json)
+    }
+
+    fn round_trip(&self, heard: Heard) -> Option<NamedHistogram> {
+        let title = format!(
+            "sound to the machine and back over port 4713, {} ms asked for each way",
+            self.latency
+        );
+        (heard.histogram.count() > 0).then(|| NamedHistogram {
+            name: SOUND.to_owned(),
+            title,
+            histogram: heard.histogram,
+        })
     }
 
     fn target(&self, run: &Run) -> Target {
@@ -79,7 +120,10 @@ impl Network {
         target.limits = self
             .target
             .iter()
-            .flat_map(|us| run.histograms.iter().map(move |named| (named.name.clone(), us * 1000)))
+            .flat_map(|us| {
+                let messages = run.histograms.iter().filter(|named| named.name != SOUND);
+                messages.map(move |named| (named.name.clone(), us * 1000))
+            })
             .map(|(histogram, at_most_ns)| Limit::Worst { histogram, at_most_ns, tail: 0.001 })
             .collect();
         target

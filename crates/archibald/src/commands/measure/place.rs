@@ -78,6 +78,11 @@ impl Place {
         })
     }
 
+    /// For people.
+    pub(crate) fn name(&self) -> &str {
+        self.remote.as_ref().map_or("this Linux", |remote| remote.instance.name())
+    }
+
     /// Whether audio runs on this CPU: on an isolated one, where there are any.
     pub(crate) fn is_audio(&self, cpu: u32) -> bool {
         self.isolated.is_empty() || self.isolated.contains(cpu)
@@ -171,16 +176,21 @@ pub(crate) fn needs(tools: &[&str]) -> String {
 
 /// The program that a script found missing, by what it complained of.
 pub(crate) fn not_installed(said: &str) -> Option<Failure> {
-    let tool = said.lines().find_map(|line| line.strip_prefix("missing: "))?;
+    said.lines().find_map(|line| line.strip_prefix("missing: ")).map(absent)
+}
+
+/// A program that is not there, and the package that has it.
+pub(crate) fn absent(tool: &str) -> Failure {
     let package = match tool {
         "cyclictest" => "rt-tests",
         "taskset" => "util-linux",
         "jackd" => "jackd2",
         "jack_lsp" => "jack-example-tools",
+        "pacat" => "pulseaudio-utils",
         tool => tool,
     };
-    let failure = Failure::new(Exit::Environment, format!("{tool} is not installed"));
-    Some(failure.with_remedy(format!("As root: apt-get install {package}")))
+    Failure::new(Exit::Environment, format!("{tool} is not installed"))
+        .with_remedy(format!("As root: apt-get install {package}"))
 }
 
 /// Reads both of the child's outputs to their ends.
