@@ -270,10 +270,7 @@ fn the_kernels_tracers_tell_interrupt_from_thread(world: &World) {
         bins.map(|bin| bin[1].as_u64().unwrap()).sum()
     };
     assert!(bins("wakeup") > 0 && bins("wakeup-irq") > 0, "{report:#}");
-    let key = format!("runs/{}/run.json", report["run"]["id"].as_str().unwrap());
-    let url = format!("http://127.0.0.1:26080/v1/objects/{key}");
-    let kept = Command::new("curl").args(["-sS", "--fail", &url]).output().unwrap();
-    assert_eq!(serde_json::from_slice::<serde_json::Value>(&kept.stdout).unwrap(), report["run"]);
+    assert_eq!(kept(&report["run"]), report["run"]);
 
     let report = measure("rtla-osnoise", &[]);
     assert!(names(&report).iter().any(|name| name == "noise"), "{report:#}");
@@ -386,7 +383,7 @@ fn the_network_is_measured(world: &World) {
         assert!(said.status == 3 && said.err.contains("pulseaudio-utils"), "{}", said.err);
         return println!("SKIPPED measuring the network: pacat is not here");
     }
-    let run = measured(world, &["network", "--for", "1s"]);
+    let run = measured(world, &["network", "--for", "1s", "--store"]);
     let names: Vec<_> =
         run["histograms"].as_array().unwrap().iter().filter_map(|h| h["name"].as_str()).collect();
     // UDP has one forwarded port, on which nobody listens.
@@ -399,6 +396,7 @@ fn the_network_is_measured(world: &World) {
     // No sound comes back before a period in and a period out have passed.
     let least = run["histograms"][2]["histogram"]["min_ns"].as_u64().unwrap();
     assert!(least > 2 * 666_666, "{least} ns");
+    assert_eq!(kept(&run), run);
     let said = world.run(&["exec", "--", "pgrep", "-f", "[a]rchibald-guest echo"]);
     assert_eq!(said.out, "", "the echo outlives the measurement");
     let left = world.run(&["exec", "--", "sh", "-c", "pactl list short clients | grep -c pacat"]);
@@ -416,6 +414,14 @@ fn the_network_is_measured(world: &World) {
         "{}",
         said.err
     );
+}
+
+/// A run as the machine's own store has it.
+fn kept(run: &serde_json::Value) -> serde_json::Value {
+    let key = format!("runs/{}/run.json", run["id"].as_str().unwrap());
+    let url = format!("http://127.0.0.1:26080/v1/objects/{key}");
+    let kept = Command::new("curl").args(["-sS", "--fail", &url]).output().unwrap();
+    serde_json::from_slice(&kept.stdout).unwrap()
 }
 
 fn scan_puts_host_and_machine_side_by_side(world: &World) {

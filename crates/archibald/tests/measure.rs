@@ -129,6 +129,20 @@ fn the_live_view_is_drawn_in_place_and_leaves_the_terminal_as_it_was() {
     assert!(screen.contains("A\r\x1b[2K"), "{screen}");
     assert!(screen.contains("worst wakeup <= "), "{screen}");
 
+    // Of the audio loop too.
+    let words = "measure audio --here --own-jackd --live --for 3s --target 10000000";
+    let audio = in_a_terminal(&world, words, None).unwrap();
+    match audio.contains("status=3") {
+        true => println!("SKIPPED the live view of the audio loop on this host: {audio}"),
+        false => {
+            assert!(audio.matches(" of 3 s").count() >= 2, "{audio}");
+            assert!(
+                audio.contains("round trip   32 frames") && audio.contains("A\r\x1b[2K"),
+                "{audio}"
+            );
+        }
+    }
+
     // Called off: nothing is left behind on the terminal, on the host, or among the runs.
     let words = "measure wakeup --here --live --for 97s --load fork";
     let screen = in_a_terminal(&world, words, Some(" of 97 s")).unwrap();
@@ -142,8 +156,10 @@ fn the_live_view_is_drawn_in_place_and_leaves_the_terminal_as_it_was() {
         let found = std::process::Command::new("pgrep").args(["-f", &format!("^{left}")]).output();
         assert_eq!(String::from_utf8_lossy(&found.unwrap().stdout), "", "{left}");
     }
-    let kept = std::fs::read_dir(world.path("data/archibald/runs")).unwrap().count();
-    assert_eq!(kept, 2);
+    let kept = std::fs::read_dir(world.path("data/archibald/runs")).unwrap();
+    let wakeups = kept
+        .filter(|run| run.as_ref().unwrap().file_name().to_string_lossy().starts_with("wakeup"));
+    assert_eq!(wakeups.count(), 2);
 }
 
 #[test]
@@ -232,8 +248,10 @@ fn a_store_that_is_not_there_is_told_before_anything_is_measured() {
         ("--store=ftp://x", "no address of a store"),
         ("--store", "--store=http://"),
     ] {
-        let said = world.run(&["measure", "wakeup", "--here", "--for", "240h", option]);
-        assert!(said.status != 0 && said.err.contains(words), "{option}: {}", said.err);
+        for meter in ["wakeup", "audio"] {
+            let said = world.run(&["measure", meter, "--here", "--for", "240h", option]);
+            assert!(said.status != 0 && said.err.contains(words), "{option}: {}", said.err);
+        }
     }
 }
 
@@ -242,12 +260,27 @@ fn a_store_that_is_not_there_is_told_before_anything_is_measured() {
 #[test]
 fn an_audio_loop_is_measured_kept_and_reported() {
     let world = World::new();
-    let words = ["measure", "audio", "--here", "--own-jackd", "--for", "2s", "--json"];
+    let store = Store::start(&world);
+    let mut words: Vec<String> =
+        ["measure", "audio", "--here", "--own-jackd", "--for", "2s", "--json", "--live"]
+            .map(String::from)
+            .to_vec();
+    words.extend(store.as_ref().map(|store| format!("--store={}", store.url)));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let said = world.run(&words);
     if said.status == 3 {
         return println!("SKIPPED the audio loop on this host: {}", said.err);
     }
     assert!(matches!(said.status, 0 | 1), "{}", said.err);
+    // A line a second; the last may come with the end.
+    let lines: Vec<&str> = said.err.lines().filter(|line| line.contains(" s: ")).collect();
+    assert!(
+        !lines.is_empty()
+            && lines.iter().all(|line| line.contains("round trip 32 frames, 0.667 ms")),
+        "{}",
+        said.err
+    );
+    assert!(!said.err.contains('\x1b') && !said.err.contains("archibald.progress"), "{}", said.err);
     let report: Value = serde_json::from_str(&said.out).unwrap();
     let run = &report["run"];
     assert_eq!(run["round_trip"]["frames"], 32.0, "{run:#}");
@@ -255,6 +288,14 @@ fn an_audio_loop_is_measured_kept_and_reported() {
     let file = report["file"].as_str().unwrap();
     let said = world.run(&["report", file]);
     assert!(said.out.contains("worst round-trip <= 1 ms"), "{}", said.out);
+    if let Some(store) = &store {
+        let key = format!("runs/{}/run.json", run["id"].as_str().unwrap());
+        let mut answer = ureq::get(format!("{}/v1/objects/{key}", store.url)).call().unwrap();
+        let kept: Value =
+            serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
+        assert_eq!(&kept, run);
+    }
+    drop(store);
     assert!(world.is_quiet());
 }
 

@@ -11,6 +11,40 @@ use crate::{Histogram, Meter, NamedHistogram, ReadError, Window, Xrun};
 /// The name of this form.
 pub const LOOP_SCHEMA: &str = "archibald.loop/1";
 
+/// The name of a line of [`Progress`].
+pub const PROGRESS_SCHEMA: &str = "archibald.progress/1";
+
+/// How it goes, a line a second by `archibald-probe loop --progress`. Counts are as far as they are known
+/// by then: a jump of the signal that is not yet confirmed is not among them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// [`PROGRESS_SCHEMA`].
+    pub schema: String,
+    /// Since the start of what counts.
+    pub elapsed_ns: u64,
+    /// Frames in a period.
+    pub quantum: u32,
+    /// Sample rate in hertz.
+    pub rate: u32,
+    /// Frames from sending to hearing: least, newest, most; absent as long as nothing was heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frames: Option<[f64; 3]>,
+    /// What was left of the period after the callback's work, at least: since the line before, and since
+    /// the start. Absent where the server does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_ns: Option<[u64; 2]>,
+    /// Xruns by meter; of the signal, its breaks.
+    pub counters: BTreeMap<Meter, u64>,
+}
+
+impl Progress {
+    /// Reads a line; nothing of any other.
+    pub fn from_line(line: &str) -> Option<Self> {
+        let progress: Self = serde_json::from_str(line).ok()?;
+        (progress.schema == PROGRESS_SCHEMA).then_some(progress)
+    }
+}
+
 /// The document. Times are `CLOCK_MONOTONIC` of the machine that the probe ran in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Loop {
@@ -355,11 +389,8 @@ mod tests {
     #[test]
     fn breaks_have_words() {
         let words: Vec<_> = seen().sequence.unwrap().breaks.iter().map(Break::words).collect();
-        let expected = [
-            "frame 76,800: 3 dropped",
-            "frame 80,000: 33 not the signal's, 33 repeated",
-            "frame 90,000: 9,000 repeated, not confirmed",
-        ];
+        let expected =
+            ["frame 76,800: 3 dropped", "frame 80,000: 33 not the signal's, 33 repeated", "frame 90,000: 9,000 repeated, not confirmed"];
         assert_eq!(words, expected);
     }
 

@@ -4,7 +4,8 @@
 
 mod server;
 
-use archibald_latency::round_trip::Loop;
+use archibald_latency::Meter;
+use archibald_latency::round_trip::{Loop, Progress};
 use archibald_probe::sequence::{LENGTH, sample};
 use server::{Output, PROBE, Running, Server};
 
@@ -37,6 +38,23 @@ fn the_graph_s_own_loop_is_one_period_and_whole() {
     assert!(seen.left.count() > 40 && seen.jitter.count() > 40);
 }
 
+/// A line a second; which second was missed on a busy host, nobody knows.
+fn how_it_went_was_told(lines: &str) {
+    let told: Vec<Progress> = lines
+        .lines()
+        .map(|line| Progress::from_line(line).unwrap_or_else(|| panic!("{line}")))
+        .collect();
+    assert!(told.len() >= 2, "{lines}");
+    assert!(told.windows(2).all(|pair| pair[0].elapsed_ns < pair[1].elapsed_ns), "{lines}");
+    let last = told.last().unwrap();
+    let [least, newest, most] = last.frames.unwrap();
+    assert!(1024.0 <= least && least <= newest && newest <= most, "{last:?}");
+    let [newest, least] = last.left_ns.unwrap();
+    assert!(least <= newest && newest < 21_400_000, "{last:?}");
+    // A fault every half second.
+    assert!(last.counters[&Meter::Sequence] > told[0].counters[&Meter::Sequence], "{lines}");
+}
+
 #[test]
 fn each_planted_fault_is_found_at_its_frame_and_nothing_else() {
     let Some(server) = Server::start("relay", &["jack_lsp"]) else { return };
@@ -53,9 +71,10 @@ fn each_planted_fault_is_found_at_its_frame_and_nothing_else() {
     words.extend(faults.iter().flat_map(|fault| ["--fault", fault]));
     let relay = start(&server, &words, "relay");
     let way = ["loop", "--through", "relay:in,relay:out", "--seconds", "6", "--warmup", "500"];
-    let said = start(&server, &way, "probe").ended();
+    let said = start(&server, &[&way[..], &["--progress"]].concat(), "probe").ended();
     let seen = seen(&said);
     assert_eq!(said.status, 0, "{}", said.err);
+    how_it_went_was_told(&said.err);
     let relayed = relay.end();
     let relayed: serde_json::Value = serde_json::from_str(&relayed.out).unwrap();
     let planted: Vec<(i64, f32, f32)> = relayed["done"]

@@ -113,6 +113,11 @@ impl Log {
         last.into_iter().flatten().any(|at_ns| at_ns >= since_ns)
     }
 
+    /// What has been seen so far.
+    pub(super) const fn so_far(&self) -> &Watch {
+        &self.watch
+    }
+
     fn note(&mut self, at_ns: u64, event: Event) {
         let registration = |came| match came {
             true => Registration::Registered,

@@ -6,8 +6,10 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use archibald_latency::round_trip::{Break, LOOP_SCHEMA, Loop, PhaseSeen, SequenceSeen};
-use archibald_latency::{Histogram, Window};
+use archibald_latency::round_trip::{
+    Break, LOOP_SCHEMA, Loop, PROGRESS_SCHEMA, PhaseSeen, Progress, SequenceSeen,
+};
+use archibald_latency::{Histogram, Meter, Window};
 
 use super::end::End;
 use super::log::Log;
@@ -18,6 +20,8 @@ use crate::jack::{Client, Library};
 use crate::round_trip::{Block, Signal, ends};
 use crate::{phase, sequence};
 
+/// Between two lines of progress.
+const SECOND_NS: u64 = 1_000_000_000;
 /// How long the ports of the way may take to appear.
 const PATIENCE_NS: u64 = 10_000_000_000;
 
@@ -43,6 +47,9 @@ pub struct Arguments {
     /// Write a line into this file (a FIFO, say) at the first xrun that counts, whoever saw it
     #[arg(long, value_name = "FILE")]
     news: Option<PathBuf>,
+    /// Print each second to standard error how it goes, as a line of JSON
+    #[arg(long)]
+    progress: bool,
     /// The warm-up begins when this file is there
     #[arg(long, value_name = "FILE")]
     ready: Option<PathBuf>,
@@ -80,6 +87,7 @@ impl Arguments {
         let mut window = self.ready.is_none().then(|| self.window());
         let mut ear = if self.analogue { Ear::phase() } else { Ear::sequence() };
         let mut times = Times::default();
+        let mut lines = 0;
         let mut called_off;
         let (start_ns, until_ns) = loop {
             if window.is_none() && self.ready.as_ref().is_some_and(|path| path.exists()) {
@@ -98,6 +106,14 @@ impl Arguments {
                 if let Some(news) = news.take() {
                     news.tell()?;
                 }
+            }
+            let elapsed_ns = now_ns().saturating_sub(start_ns);
+            if self.progress && elapsed_ns / SECOND_NS > lines {
+                // One that was missed is missing: the next tells of it too.
+                lines = elapsed_ns / SECOND_NS;
+                let window = Window { start_ns, end_ns: until_ns, warmup_ns: 0 };
+                let progress = progress(elapsed_ns, &log, &window, &mut times, &ear);
+                print(&mut std::io::stderr(), &progress)?;
             }
             called_off = end.has_come()?;
             if client.is_lost() || called_off || now_ns() >= until_ns {
@@ -163,6 +179,27 @@ impl News {
     }
 }
 
+/// How it goes, from what the callback has left behind.
+fn progress(elapsed_ns: u64, log: &Log, window: &Window, times: &mut Times, ear: &Ear) -> Progress {
+    let watch = log.so_far();
+    let meters = [Meter::JackCallback, Meter::FrameClock, Meter::CallbackPause];
+    let mut counters: BTreeMap<Meter, u64> = meters.map(|meter| (meter, 0)).into();
+    counters.extend(ear.breaks_since(window.start_ns).map(|count| (Meter::Sequence, count)));
+    for xrun in watch.xruns_in(window) {
+        *counters.entry(xrun.source).or_default() += 1;
+    }
+    let newest = times.least_left_ns.take();
+    Progress {
+        schema: PROGRESS_SCHEMA.to_owned(),
+        elapsed_ns,
+        quantum: watch.quantum,
+        rate: watch.rate,
+        frames: ear.frames(),
+        left_ns: newest.zip(times.left.min_ns()).map(|(newest, least)| [newest, least]),
+        counters,
+    }
+}
+
 /// Connects two ports, of which one may not be there yet.
 fn connect(client: &Client, end: &End, ports: (&str, &str)) -> Result<(), ProbeError> {
     let deadline = now_ns() + PATIENCE_NS;
@@ -185,6 +222,8 @@ struct Times {
     left: Histogram,
     jitter: Histogram,
     before: Option<(u64, u32)>,
+    /// Of `left`, since the last line of progress.
+    least_left_ns: Option<u64>,
 }
 
 impl Times {
@@ -197,7 +236,10 @@ impl Times {
             self.late.record(late.saturating_mul(1000));
         }
         if let Some(left) = period.left_us {
-            self.left.record(left.saturating_mul(1000));
+            let left_ns = left.saturating_mul(1000);
+            self.left.record(left_ns);
+            self.least_left_ns =
+                Some(self.least_left_ns.map_or(left_ns, |least| least.min(left_ns)));
         }
         if let Some((before_ns, frames)) = before {
             let length = nanoseconds(u64::from(frames), rate);
@@ -219,6 +261,7 @@ enum Ear {
         times: Vec<u64>,
         next: u64,
         trips: BTreeMap<u64, u64>,
+        newest: Option<u64>,
         seen: SequenceSeen,
         /// Start of the last period.
         last_ns: u64,
@@ -239,6 +282,7 @@ impl Ear {
             times: Vec::new(),
             next: 0,
             trips: BTreeMap::new(),
+            newest: None,
             seen: SequenceSeen::default(),
             last_ns: 0,
         }
@@ -257,7 +301,7 @@ impl Ear {
     fn hear(&mut self, block: &Block, heard: &[f32], rate: u32, from_ns: u64, until_ns: u64) {
         let counts = (from_ns..until_ns).contains(&block.at_ns);
         match self {
-            Self::Sequence { reader, times, next, trips, seen, last_ns } => {
+            Self::Sequence { reader, times, next, trips, newest, seen, last_ns } => {
                 *last_ns = block.at_ns;
                 if block.number > *next && counts {
                     seen.overlooked += block.number - *next;
@@ -276,6 +320,7 @@ impl Ear {
                     if let Some(trip) = told.and_then(|told| number.checked_sub(told)) {
                         seen.known += 1;
                         *trips.entry(trip).or_default() += 1;
+                        *newest = Some(trip);
                     }
                 }
             }
@@ -305,6 +350,32 @@ impl Ear {
         match self {
             Self::Sequence { times, .. } => times.last().is_some_and(|at_ns| *at_ns >= since_ns),
             Self::Phase { .. } => false,
+        }
+    }
+
+    /// How many breaks were heard since then; a signal that does not tell its frames apart has none.
+    fn breaks_since(&self, since_ns: u64) -> Option<u64> {
+        match self {
+            Self::Sequence { times, .. } => {
+                Some(times.iter().filter(|at_ns| **at_ns >= since_ns).count() as u64)
+            }
+            Self::Phase { .. } => None,
+        }
+    }
+
+    /// The delay so far: least, newest, most.
+    #[allow(clippy::cast_precision_loss)]
+    fn frames(&self) -> Option<[f64; 3]> {
+        match self {
+            Self::Sequence { trips, newest, .. } => {
+                let (least, most) = (trips.first_key_value()?.0, trips.last_key_value()?.0);
+                Some([*least as f64, (*newest)? as f64, *most as f64])
+            }
+            Self::Phase { delays, .. } => {
+                let least = delays.iter().copied().min_by(f64::total_cmp)?;
+                let most = delays.iter().copied().max_by(f64::total_cmp)?;
+                Some([least, *delays.last()?, most])
+            }
         }
     }
 

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use std::process::Output;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use archibald_latency::round_trip::Loop;
+use archibald_latency::round_trip::{Loop, Progress};
 use archibald_latency::{
-    Conditions, Cost, Limit, Meter, NamedHistogram, RUN_SCHEMA, Report, RoundTrip, Run, Target,
-    pw_top,
+    Conditions, Cost, Limit, Meter, NamedHistogram, RUN_SCHEMA, Report, RoundTrip, Run, Target, pw_top,
 };
 
 use super::explain::{self, Explained};
 use super::load::{self, Load, Local, Where};
 use super::place::{self, Place};
-use super::{runs, tell, wakeup};
+use super::store::Keep;
+use super::{live, runs, tell, wakeup};
 use crate::commands::exec::{Remote, quote};
 use crate::failure::{Context as _, Exit, Failure};
 use crate::{places, terminal};
@@ -73,6 +73,11 @@ pub(crate) struct Audio {
     /// Microseconds that the slowest frame may take.
     #[arg(long, value_name = "US", default_value_t = 1000)]
     target: u64,
+    /// Show each second how it goes.
+    #[arg(long)]
+    live: bool,
+    #[command(flatten)]
+    keep: Keep,
     /// For programs.
     #[arg(long)]
     json: bool,
@@ -116,6 +121,8 @@ impl Audio {
             on: Where::Guest,
             explain: false,
             target: 1000,
+            live: false,
+            keep: Keep::default(),
             json: false,
             beside,
         }
@@ -131,9 +138,17 @@ impl Audio {
             true => Place::here()?,
             false => Place::machine(Remote::of(self.name.as_deref(), None)?)?,
         };
-        let steps = terminal::Steps::new(self.json);
+        let store = self.keep.open(place.remote.as_ref())?;
+        let steps = terminal::Steps::new(self.json || self.live);
         steps.step(&format!("audio loop for {} s", self.length.as_secs()));
-        let measured = self.measure(&place)?;
+        let mut live = self
+            .live
+            .then(|| live::Audio::new(place.name(), place.source, self.target, self.length));
+        let measured = self.measure(&place, &mut |line| {
+            if let Some(live) = &mut live {
+                live.told(line);
+            }
+        })?;
         steps.finish();
         drop(steps);
         let Measured { run, told, seen, trip } = measured;
@@ -155,6 +170,9 @@ impl Audio {
             terminal::say("No xrun came, so that there is none to explain.\n");
         }
         let status = tell(&report, &run, self.json)?;
+        if let Some(store) = store {
+            store.put(&run)?;
+        }
         if trip.agrees() == Some(false) {
             // Two methods on one way: one of them is wrong, and so may the verdict be, where there is one.
             terminal::complain("jack_iodelay and the probe differ by more than a frame");
@@ -164,8 +182,12 @@ impl Audio {
         Ok(status)
     }
 
-    /// Measures, and makes a run of it.
-    pub(super) fn measure(&self, place: &Place) -> Result<Measured, Failure> {
+    /// Measures, and makes a run of it; what is said meanwhile goes to `told`.
+    pub(super) fn measure(
+        &self,
+        place: &Place,
+        told: &mut dyn FnMut(&str),
+    ) -> Result<Measured, Failure> {
         let probe = match self.here {
             true => places::probe()?.display().to_string(),
             false => "archibald-probe".to_owned(),
@@ -175,7 +197,7 @@ impl Audio {
             true => Some(Local::start(&self.load)?),
             false => None,
         };
-        let output = place.run(&self.script(place, &probe)?, &mut |_| ())?;
+        let output = place.run(&self.script(place, &probe)?, told)?;
         drop(below);
         let told = Told::of(&String::from_utf8_lossy(&output.stdout));
         let seen =
@@ -223,6 +245,7 @@ impl Audio {
             _ => ("", ""),
         };
         let analogue = if self.analogue { "--analogue" } else { "" };
+        let progress = if self.live { "--progress" } else { "" };
         let (trace, trace_end, trace_print) = match self.explain {
             true => (explain::start(place)?, explain::END, explain::PRINT),
             false => (String::new(), "", ""),
@@ -268,7 +291,7 @@ impl Audio {
             {fifo}
             set --
             [ -z \"$into\" ] || set -- --through \"$into,$out_of\"
-            $as $pin {probe} loop --seconds {seconds} --warmup {warmup} --linger 60 {news} {analogue} \"$@\" \
+            $as $pin {probe} loop --seconds {seconds} --warmup {warmup} --linger 60 {news} {progress} {analogue} \"$@\" \
                 </dev/null >loop & probe=$!
             # The thread that takes the results must not starve when the audio CPU has too much to do.
             [ -z \"$pin\" ] || taskset -pc {cpus} $probe >/dev/null 2>&1
@@ -507,7 +530,8 @@ fn no_result(output: &Output, error: &dyn std::fmt::Display) -> Failure {
     if output.status.success() {
         return Failure::new(Exit::Environment, error);
     }
-    let last = said.lines().last().unwrap_or("it said nothing");
+    let mut words = said.lines().filter(|line| Progress::from_line(line).is_none());
+    let last = words.next_back().unwrap_or("it said nothing");
     let last = last.strip_prefix("archibald-probe: ").unwrap_or(last);
     Failure::new(Exit::Environment, format!("the audio loop was not measured: {last}"))
         .with_remedy("`archibald check` says whether the graph runs; --own-jackd needs none.")

@@ -16,6 +16,7 @@ use archibald_machine::{Machine, NetworkMode};
 
 use super::place::Place;
 use super::sound::{Heard, Way};
+use super::store::Keep;
 use super::{tell, wakeup};
 use crate::commands::exec::Remote;
 use crate::failure::{Context as _, Exit, Failure};
@@ -52,6 +53,8 @@ pub(crate) struct Network {
     /// Milliseconds of latency that PulseAudio's client asks for, playing and recording alike.
     #[arg(long, value_name = "MS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=2000))]
     latency: u32,
+    #[command(flatten)]
+    keep: Keep,
     /// For programs.
     #[arg(long)]
     json: bool,
@@ -70,6 +73,7 @@ impl Network {
         if sound.is_ok() {
             Way::check()?;
         }
+        let store = self.keep.open(Some(&remote))?;
         let steps = Steps::new(self.json);
         let (mut histograms, mut other) =
             both(&remote, self.length, &mut |what: &str| steps.step(what))?;
@@ -100,7 +104,11 @@ impl Network {
         let run = self.to_run(&place, histograms, other);
         run.check().context("the run")?;
         let report = Report::new("network", vec![run.clone()], self.target(&run));
-        tell(&report, &run, self.json)
+        let status = tell(&report, &run, self.json)?;
+        if let Some(store) = store {
+            store.put(&run)?;
+        }
+        Ok(status)
     }
 
     fn round_trip(&self, heard: Heard) -> Option<NamedHistogram> {

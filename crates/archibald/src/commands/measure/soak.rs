@@ -9,6 +9,7 @@ use archibald_latency::{NamedHistogram, Report, Run, Target};
 use super::audio::{Audio, Beside, Measured, lines};
 use super::load::{self, Load, Where};
 use super::place::Place;
+use super::store::Keep;
 use super::{network, tell, wakeup};
 use crate::commands::exec::Remote;
 use crate::failure::{Context as _, Failure};
@@ -35,6 +36,8 @@ pub(crate) struct Soak {
     /// What keeps the machine busy besides.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "cpu,memory,disk,network,fork")]
     load: Vec<Load>,
+    #[command(flatten)]
+    keep: Keep,
     /// For programs.
     #[arg(long)]
     json: bool,
@@ -44,6 +47,7 @@ impl Soak {
     pub(crate) fn run(self) -> Result<u8, Failure> {
         let remote = Remote::of(self.name.as_deref(), None)?;
         let place = Place::machine(Remote::of(self.name.as_deref(), None)?)?;
+        let store = self.keep.open(Some(&remote))?;
         let quantum = remote.machine.audio.quantum.0;
         let audio = Audio::of(self.name.clone(), self.length, self.beside(&place, quantum));
         let steps = Steps::new(self.json);
@@ -51,7 +55,7 @@ impl Soak {
         // The messages need no more of the host than a thread that sleeps.
         let (measured, network) = std::thread::scope(|scope| {
             let network = scope.spawn(|| network::both(&remote, self.length / 2, &mut |_| ()));
-            (audio.measure(&place), network.join())
+            (audio.measure(&place, &mut |_| ()), network.join())
         });
         steps.finish();
         drop(steps);
@@ -72,7 +76,11 @@ impl Soak {
             load::told(&self.load, Where::Guest, false)
         ));
         run.check().context("the run")?;
-        self.tell(&run)
+        let status = self.tell(&run)?;
+        if let Some(store) = store {
+            store.put(&run)?;
+        }
+        Ok(status)
     }
 
     fn tell(&self, run: &Run) -> Result<u8, Failure> {

@@ -9,7 +9,7 @@ use crate::failure::{Context as _, Exit, Failure};
 use crate::terminal;
 
 /// The words of every meter.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Keep {
     /// Keep the run in a StreamDB too: the machine's own, or the one at this address.
     #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true)]

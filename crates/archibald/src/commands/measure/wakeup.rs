@@ -11,7 +11,7 @@ use archibald_latency::{
     Conditions, Cost, Histogram, NamedHistogram, RUN_SCHEMA, Report, Run, Target, Window,
 };
 
-use super::live::Live;
+use super::live;
 use super::load::{self, Load, Local, Where};
 use super::place::{self, Place};
 use super::store::Keep;
@@ -170,10 +170,9 @@ impl Wakeup {
         Ok(status)
     }
 
-    fn live_view(&self, place: &Place) -> Live {
-        let whose = place.remote.as_ref().map_or("this Linux", |remote| remote.instance.name());
-        Live::new(
-            format!("wake-up by cyclictest, {whose} ({})", place.source.word()),
+    fn live_view(&self, place: &Place) -> live::Wakeup {
+        live::Wakeup::new(
+            format!("wake-up by cyclictest, {} ({})", place.name(), place.source.word()),
             &place.cpus,
             |cpu| place.is_audio(cpu),
             self.target,

@@ -1,16 +1,14 @@
-//! The live view of a measurement: what cyclictest tells of itself once a second, drawn in place on a
-//! terminal, a line each time elsewhere. The terminal is put into no state that would have to be undone:
-//! whatever ends the program leaves it as it was.
+//! The live view of wake-ups: what cyclictest tells of itself once a second.
 
-use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use archibald_latency::cyclictest::Status;
 use archibald_machine::units::CpuSet;
 
+use super::{PAST, Screen, seconds, sparks};
+
 /// What is drawn, line by line.
-pub(super) struct Live {
+pub(in super::super) struct Live {
     heading: String,
     /// The CPU of each thread, and whether audio runs there.
     cpus: Vec<(u32, bool)>,
@@ -21,16 +19,11 @@ pub(super) struct Live {
     known: Vec<Option<Status>>,
     /// The newest sample of each look, by thread.
     past: Vec<Vec<u64>>,
-    /// Lines of the last drawing, which the next one covers.
-    drawn: usize,
-    terminal: bool,
+    screen: Screen,
 }
 
-/// Looks back that are drawn.
-const PAST: usize = 40;
-
 impl Live {
-    pub(super) fn new(
+    pub(in super::super) fn new(
         heading: String,
         cpus: &CpuSet,
         is_audio: impl Fn(u32) -> bool,
@@ -48,13 +41,12 @@ impl Live {
             judged,
             length,
             begun: None,
-            drawn: 0,
-            terminal: std::io::stderr().is_terminal(),
+            screen: Screen::new(),
         }
     }
 
     /// A line that cyclictest said. With the last thread's the picture is whole.
-    pub(super) fn told(&mut self, line: &str) {
+    pub(in super::super) fn told(&mut self, line: &str) {
         let Some(status) = Status::from_line(line) else { return };
         let begun = *self.begun.get_or_insert_with(Instant::now);
         let thread = status.thread;
@@ -69,34 +61,10 @@ impl Live {
         if thread + 1 == self.cpus.len() {
             // The first look is a second in; the last may come after the end.
             let elapsed = begun.elapsed() + Duration::from_secs(1);
-            self.draw(elapsed.min(self.length));
+            let elapsed = elapsed.min(self.length);
+            let (lines, plain) = (self.lines(elapsed), self.plain(elapsed));
+            self.screen.draw(&lines, &plain);
         }
-    }
-
-    fn draw(&mut self, elapsed: Duration) {
-        let text = if self.terminal {
-            // A terminal that nobody has told its size says 0.
-            let width = rustix::termios::tcgetwinsize(std::io::stderr())
-                .map_or(0, |size| usize::from(size.ws_col));
-            let width = if width == 0 { 80 } else { width };
-            let lines = self.lines(elapsed);
-            let mut text = String::new();
-            if self.drawn > 0 {
-                // Writing to a String cannot fail.
-                let _ = write!(text, "\x1b[{}A", self.drawn);
-            }
-            for line in &lines {
-                // A line that wraps would be two, and the next drawing begin too low.
-                let cut: String = line.chars().take(width.saturating_sub(1)).collect();
-                let _ = write!(text, "\r\x1b[2K{cut}\n");
-            }
-            self.drawn = lines.len();
-            text
-        } else {
-            format!("{}\n", self.plain(elapsed))
-        };
-        // A reader that has gone is no reason to end the measurement.
-        let _ = std::io::stderr().write_all(text.as_bytes());
     }
 
     /// The picture.
@@ -142,22 +110,6 @@ impl Live {
     }
 }
 
-/// To the nearest: looks are a second apart and a little.
-const fn seconds(elapsed: Duration) -> u128 {
-    (elapsed.as_millis() + 500) / 1000
-}
-
-/// A column a value, as high as it is beside the largest.
-fn sparks(values: &[u64]) -> String {
-    const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let most = values.iter().copied().max().unwrap_or(0).max(1);
-    let height = |value: &u64| {
-        let step = usize::try_from(value * 7 / most).unwrap_or(7);
-        HEIGHTS.get(step).copied().unwrap_or('█')
-    };
-    values.iter().map(height).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,9 +117,7 @@ mod tests {
     fn live(judged: bool) -> Live {
         let cpus: CpuSet = "0-1".parse().unwrap();
         let length = Duration::from_secs(10);
-        let mut live = Live::new("wake-up".into(), &cpus, |cpu| cpu == 1, 50, judged, length);
-        live.terminal = true;
-        live
+        Live::new("wake-up".into(), &cpus, |cpu| cpu == 1, 50, judged, length)
     }
 
     #[test]
@@ -184,7 +134,6 @@ mod tests {
         assert_eq!(lines[0], "wake-up   3 of 10 s");
         assert!(lines[2].starts_with("  0, no audio") && lines[2].contains("145 us"), "{lines:?}");
         assert!(!lines[2].contains("over") && lines[3].contains("77 us  █ over"), "{lines:?}");
-        assert_eq!(live.drawn, lines.len());
         let plain = live.plain(Duration::from_secs(3));
         assert_eq!(
             plain,
@@ -200,11 +149,5 @@ mod tests {
         let lines = live.lines(Duration::ZERO).join("\n");
         assert!(lines.contains("emulated: not judged") && !lines.contains("over"), "{lines}");
         assert!(live.plain(Duration::ZERO).contains("emulated: not judged"));
-    }
-
-    #[test]
-    fn the_largest_value_has_the_highest_column() {
-        assert_eq!(sparks(&[0, 4, 8]), "▁▄█");
-        assert_eq!(sparks(&[]), "");
     }
 }
