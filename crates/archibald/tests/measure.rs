@@ -255,6 +255,17 @@ fn a_store_that_is_not_there_is_told_before_anything_is_measured() {
     }
 }
 
+fn its_page_tells_the_round_trip(store: &Store, key: &str) {
+    let Some(browser) = Browser::start(false) else { return };
+    browser.post("/url", &serde_json::json!({ "url": store.url }));
+    browser.run("document.querySelector('[data-suffix=\"run.json\"]').click()");
+    browser.until(&format!("document.querySelector('[data-key=\"{key}\"]')"));
+    browser.run(&format!("document.querySelector('[data-key=\"{key}\"]').click()"));
+    browser.until("document.getElementById('run').innerText.includes('32 frames, 0.667 ms')");
+    browser.screenshot("store-audio.png");
+    assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
+}
+
 /// A jackd of its own needs no sound card. How many periods it misses depends on the host, the round trip
 /// does not.
 #[test]
@@ -288,12 +299,14 @@ fn an_audio_loop_is_measured_kept_and_reported() {
     let file = report["file"].as_str().unwrap();
     let said = world.run(&["report", file]);
     assert!(said.out.contains("worst round-trip <= 1 ms"), "{}", said.out);
+    assert!(said.out.contains("round trip           32 frames, 0.6667 ms"), "{}", said.out);
     if let Some(store) = &store {
         let key = format!("runs/{}/run.json", run["id"].as_str().unwrap());
         let mut answer = ureq::get(format!("{}/v1/objects/{key}", store.url)).call().unwrap();
         let kept: Value =
             serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
         assert_eq!(&kept, run);
+        its_page_tells_the_round_trip(store, &key);
     }
     drop(store);
     assert!(world.is_quiet());

@@ -7,9 +7,9 @@ use std::io;
 use serde::Serialize;
 
 use crate::bound::{Confidence, lower_share, upper_share};
-use crate::report::Report;
+use crate::report::{Report, round_trip};
 use crate::words::{count, digits, grouped, micros, percent, span};
-use crate::{Judgement, Run, Source};
+use crate::{Judgement, RoundTrip, Run, Source};
 
 /// The name of the JSON form.
 pub const COMPARISON_SCHEMA: &str = "archibald.comparison/1";
@@ -126,6 +126,13 @@ impl<'a> Comparison<'a> {
             let _ = write!(body, "<p class=\"caveat\">{}</p>", escape(caveat));
         }
         for (heading, rows) in [("What differs", &self.differing), ("Figures", &self.figures)] {
+            if rows.is_empty() {
+                let _ = write!(
+                    body,
+                    "<section><h2>{heading}</h2><p>Nothing: the conditions are the same.</p></section>"
+                );
+                continue;
+            }
             let _ = write!(
                 body,
                 "<section><h2>{heading}</h2><div class=\"wide\"><table><thead><tr><th>\
@@ -142,11 +149,7 @@ impl<'a> Comparison<'a> {
                     escape(name)
                 );
             }
-            body.push_str("</tbody></table></div>");
-            if rows.is_empty() {
-                body.push_str("<p>Nothing: the conditions are the same.</p>");
-            }
-            body.push_str("</section>");
+            body.push_str("</tbody></table></div></section>");
         }
         let _ = write!(
             body,
@@ -225,6 +228,28 @@ fn figures(a: &Report, b: &Report) -> Vec<Row> {
             &judged(|j| Some(format!("{} of {}", j.trials.failing, j.trials.runs))),
         ),
     ];
+    // Of several runs each value once.
+    let trip = |of: &dyn Fn(&Run, &RoundTrip) -> Option<String>| {
+        let of = move |report: &Report| {
+            let each = report.runs.iter().filter_map(|run| of(run, run.round_trip.as_ref()?));
+            let mut each: Vec<String> = each.collect();
+            each.dedup();
+            (!each.is_empty()).then(|| each.join("; "))
+        };
+        (of(a), of(b))
+    };
+    let trips: [(&str, &dyn Fn(&Run, &RoundTrip) -> Option<String>); 4] = [
+        ("round trip", &|run, trip| Some(round_trip::length(run, trip))),
+        ("its range", &|_, trip| Some(round_trip::range(trip))),
+        ("by jack_iodelay", &|_, trip| round_trip::by_iodelay(trip)),
+        ("breaks of the signal", &|_, trip| round_trip::breaks(trip).map(grouped)),
+    ];
+    for (name, of) in trips {
+        let (a, b) = trip(of);
+        if a.is_some() || b.is_some() {
+            rows.push(Row { name: name.to_owned(), a, b });
+        }
+    }
     let names = |report: &Report| -> Vec<(String, String)> {
         report.distributions().into_iter().map(|named| (named.name, named.title)).collect()
     };

@@ -184,7 +184,7 @@ impl PhaseSeen {
 }
 
 impl Break {
-    /// For people: `frame 48,000: 3 dropped`.
+    /// For people: `3 dropped`.
     pub fn words(&self) -> String {
         use crate::words::grouped;
         let mut said = Vec::new();
@@ -199,7 +199,7 @@ impl Break {
         if self.unsure {
             said.push("not confirmed".to_owned());
         }
-        format!("frame {}: {}", grouped(self.frame), said.join(", "))
+        said.join(", ")
     }
 
     /// How many periods it spoiled at least.
@@ -390,7 +390,7 @@ mod tests {
     fn breaks_have_words() {
         let words: Vec<_> = seen().sequence.unwrap().breaks.iter().map(Break::words).collect();
         let expected =
-            ["frame 76,800: 3 dropped", "frame 80,000: 33 not the signal's, 33 repeated", "frame 90,000: 9,000 repeated, not confirmed"];
+            ["3 dropped", "33 not the signal's, 33 repeated", "9,000 repeated, not confirmed"];
         assert_eq!(words, expected);
     }
 

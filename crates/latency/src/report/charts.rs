@@ -1,8 +1,10 @@
 //! The charts: what people look at when they judge latency. Histogram with logarithmic counts and the
-//! exact maximum, the complementary distribution with what the sample cannot carry, xruns over time.
+//! exact maximum, the complementary distribution with what the sample cannot carry, xruns over time and
+//! the signal's breaks.
 
 use super::Report;
 use super::chart::{Frame, WIDTH};
+use super::round_trip::{self, KINDS, trips};
 use super::svg::{Anchor, Svg};
 use crate::bound::{Confidence, upper_share};
 use crate::words::{count, digits, grouped, micros, percent};
@@ -146,7 +148,6 @@ fn worst(histogram: &Histogram) -> String {
 
 /// Xruns over time: a lane for each meter of a run, for several runs a lane each; above them the DSP
 /// load of a single run.
-#[allow(clippy::cast_precision_loss)]
 pub(super) fn timeline(report: &Report) -> (String, Svg) {
     let lanes: Vec<Lane<'_>> = match &report.runs[..] {
         [run] => {
@@ -154,7 +155,6 @@ pub(super) fn timeline(report: &Report) -> (String, Svg) {
         }
         runs => runs.iter().filter_map(Lane::of_run).collect(),
     };
-    let seconds = report.runs.iter().map(|run| run.window.seconds()).fold(0.001, f64::max);
     let load = match &report.runs[..] {
         [run] => {
             run.dsp_load.as_ref().filter(|load| load.samples.len() > 1).map(|load| (run, load))
@@ -162,27 +162,68 @@ pub(super) fn timeline(report: &Report) -> (String, Svg) {
         _ => None,
     };
     let top = if load.is_some() { 96.0 } else { 12.0 };
-    let bottom = top + 30.0 * lanes.len().max(1) as f64;
-    let frame = Frame { x: (0.0, seconds), decades: (0, 1), place: (12.0, bottom) };
     let label = format!(
         "Xruns over time: {} in {}",
         count(report.judgement.xruns, "xrun"),
         count(report.judgement.periods, "period")
     );
-    let mut svg = Svg::new(WIDTH, bottom + 46.0, &label);
-    frame.draw_x(&mut svg, "time in the window, s");
+    let (mut svg, frame) = over_time(report, top, &lanes, &label);
     if let Some((run, load)) = load {
         draw_load(&mut svg, &frame, run, load, 84.0);
     }
+    ("timeline".to_owned(), svg)
+}
+
+/// Whether there is anything for [`breaks`] to draw.
+pub(super) fn has_breaks(report: &Report) -> bool {
+    trips(report).any(|(_, trip)| !trip.breaks.is_empty())
+}
+
+/// The signal's breaks over time: a lane for each kind, for several runs a lane each.
+pub(super) fn breaks(report: &Report) -> (String, Svg) {
+    let lanes: Vec<Lane<'_>> = match &report.runs[..] {
+        [_] => trips(report)
+            .flat_map(|(run, trip)| {
+                KINDS.iter().map(move |(name, is_it)| {
+                    let own = trip.breaks.iter().filter(|found| is_it(found));
+                    let times: Vec<u64> = own.map(|found| found.at_ns).collect();
+                    let counted = times.len() as u64;
+                    Lane { run, times, counted, name: (*name).to_owned(), what: "break" }
+                })
+            })
+            .collect(),
+        _ => trips(report)
+            .map(|(run, trip)| Lane {
+                run,
+                times: trip.breaks.iter().map(|found| found.at_ns).collect(),
+                counted: round_trip::breaks(trip).unwrap_or(0),
+                name: run.id.clone(),
+                what: "break",
+            })
+            .collect(),
+    };
+    let all = trips(report).filter_map(|(_, trip)| round_trip::breaks(trip)).sum();
+    let label = format!("Breaks of the signal over time: {}", count(all, "break"));
+    ("breaks".to_owned(), over_time(report, 12.0, &lanes, &label).0)
+}
+
+/// Lanes below each other, from `top` on.
+#[allow(clippy::cast_precision_loss)]
+fn over_time(report: &Report, top: f64, lanes: &[Lane<'_>], label: &str) -> (Svg, Frame) {
+    let seconds = report.runs.iter().map(|run| run.window.seconds()).fold(0.001, f64::max);
+    let bottom = top + 30.0 * lanes.len().max(1) as f64;
+    let frame = Frame { x: (0.0, seconds), decades: (0, 1), place: (12.0, bottom) };
+    let mut svg = Svg::new(WIDTH, bottom + 46.0, label);
+    frame.draw_x(&mut svg, "time in the window, s");
     let (left, right) = Frame::sides();
     for (i, lane) in lanes.iter().enumerate() {
         let y = top + 30.0 * i as f64 + 4.0;
         svg.rect("lane", (left, y), (right - left, 22.0), "");
         lane.draw(&mut svg, &frame, y);
-        svg.text("name", (left + 6.0, y + 15.0), Anchor::Start, &lane.name);
+        svg.text("name told", (left + 6.0, y + 15.0), Anchor::Start, &lane.name);
         svg.text("number", (left - 8.0, y + 15.0), Anchor::End, &grouped(lane.counted));
     }
-    ("timeline".to_owned(), svg)
+    (svg, frame)
 }
 
 #[allow(clippy::cast_precision_loss)]
@@ -210,12 +251,14 @@ fn draw_load(svg: &mut Svg, frame: &Frame, run: &Run, load: &crate::DspLoad, bas
     svg.text("name", (left + 6.0, y(100.0) + 15.0), Anchor::Start, &told);
 }
 
-/// What one meter saw of one run.
+/// What one meter saw of one run, or of its signal.
 struct Lane<'a> {
     run: &'a Run,
     times: Vec<u64>,
     counted: u64,
     name: String,
+    /// One of what was seen.
+    what: &'static str,
 }
 
 impl<'a> Lane<'a> {
@@ -226,7 +269,7 @@ impl<'a> Lane<'a> {
             0 => name.to_owned(),
             untold => format!("{name} ({} without a time)", grouped(untold)),
         };
-        Self { run, times, counted, name }
+        Self { run, times, counted, name, what: "xrun" }
     }
 
     /// By the meter that tells most times; the one that only counts most would leave the lane empty.
@@ -251,10 +294,10 @@ impl<'a> Lane<'a> {
             let first = times.first().copied().unwrap_or_default() as f64 / 1e9;
             let episodes = Episodes::of(&times, gap).count();
             let hover = match times.len() as u64 {
-                1 => format!("xrun at {first:.4} s"),
+                1 => format!("{} at {first:.4} s", self.what),
                 n => format!(
                     "{} in {} from {first:.4} s",
-                    count(n, "xrun"),
+                    count(n, self.what),
                     count(episodes, "episode")
                 ),
             };

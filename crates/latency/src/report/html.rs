@@ -4,14 +4,16 @@ use std::fmt::Write as _;
 
 use super::svg::{self, escape};
 use super::text::{at, figures, quantile_rows};
-use super::{Report, charts};
+use super::{Report, charts, round_trip};
 use crate::words::{count, duration, grouped, micros, span};
 use crate::{Histogram, Judgement, NamedHistogram, Outcome, Run, Verdict};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
-/// Causes that are written out; the rest is counted.
+/// Causes and breaks that are written out; the rest is counted.
 const SHOWN: usize = 40;
+/// Breaks that are listed without being asked for.
+const LISTED: usize = 10;
 
 pub(super) fn page(report: &Report) -> String {
     let mut body = String::new();
@@ -32,6 +34,7 @@ pub(super) fn page(report: &Report) -> String {
     pairs(&mut body, figures(report).iter().map(|(name, value)| (*name, value.as_str())));
     findings(&mut body, report);
     body.push_str("</section>");
+    round_trips(&mut body, report);
     for named in report.distributions() {
         latency(&mut body, report, &named);
     }
@@ -187,6 +190,56 @@ fn findings(body: &mut String, report: &Report) {
     }
 }
 
+/// Of a single run in full; what several have stands in the table of runs.
+fn round_trips(body: &mut String, report: &Report) {
+    let trips: Vec<_> = round_trip::trips(report).collect();
+    let (told, more) = round_trip::told(report, SHOWN);
+    let single = match (&report.runs[..], &trips[..]) {
+        ([_], [(run, trip)]) => round_trip::rows(run, trip),
+        _ => Vec::new(),
+    };
+    if single.is_empty() && told.is_empty() {
+        return;
+    }
+    push(body, format_args!("<section><h2>{}</h2>", round_trip::TITLE));
+    pairs(body, single.iter().map(|(name, value)| (*name, value.as_str())));
+    if told.is_empty() {
+        body.push_str("</section>");
+        return;
+    }
+    body.push_str("<h3>Breaks</h3>");
+    let caption = "Each mark is a place where the frames that came were not those that were to come; \
+                   the number at the left is how often. One break can be of several kinds.";
+    figure(body, &charts::breaks(report).1, caption);
+    // A long list is there for who asks.
+    let is_long = told.len() > LISTED;
+    if is_long {
+        let (first, all) = (told.len() as u64, told.len() as u64 + more);
+        let which = match more {
+            0 => format!("All {}", count(all, "break")),
+            _ => format!("The first {} of {}", grouped(first), count(all, "break")),
+        };
+        push(body, format_args!("<details><summary>{which}</summary>"));
+    }
+    body.push_str(
+        "<div class=\"wide\"><table class=\"figures happened\"><thead><tr><th>When<th>Frame\
+         <th>What happened</thead><tbody>",
+    );
+    for found in told {
+        push(
+            body,
+            format_args!(
+                "<tr><th scope=\"row\">{}<td>{}<td>{}",
+                escape(&found.at),
+                found.frame,
+                escape(&found.what)
+            ),
+        );
+    }
+    body.push_str("</tbody></table></div>");
+    body.push_str(if is_long { "</details></section>" } else { "</section>" });
+}
+
 fn latency(body: &mut String, report: &Report, named: &NamedHistogram) {
     let limit = report.limit_of(&named.name);
     push(body, format_args!("<section><h2>{}</h2>", escape(&named.title)));
@@ -281,6 +334,14 @@ fn runs(body: &mut String, report: &Report) {
         (
             "DSP load, most".to_owned(),
             Box::new(|run| run.dsp_load.as_ref().map(|load| format!("{:.0} %", load.max))),
+        ),
+        (
+            "Round trip".to_owned(),
+            Box::new(|run| Some(round_trip::length(run, run.round_trip.as_ref()?))),
+        ),
+        (
+            "Breaks".to_owned(),
+            Box::new(|run| round_trip::breaks(run.round_trip.as_ref()?).map(grouped)),
         ),
     ];
     for named in &distributions {

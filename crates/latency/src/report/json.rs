@@ -4,7 +4,7 @@ use std::io;
 
 use serde_json::json;
 
-use super::{REPORT_SCHEMA, Report};
+use super::{REPORT_SCHEMA, Report, round_trip};
 
 pub(super) fn write(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
     let distributions: Vec<_> = report
@@ -28,6 +28,21 @@ pub(super) fn write(report: &Report, out: &mut dyn io::Write) -> io::Result<()> 
             })
         })
         .collect();
+    let round_trips: Vec<_> = round_trip::trips(report)
+        .map(|(run, trip)| {
+            json!({
+                "run": run.id,
+                "frames": trip.frames,
+                "ms": trip.frames * 1000.0 / f64::from(run.conditions.rate.max(1)),
+                "range": trip.range,
+                "samples": trip.samples,
+                "method": trip.method,
+                "jack_iodelay": trip.jack_iodelay,
+                "agrees": trip.agrees(),
+                "breaks": round_trip::breaks(trip),
+            })
+        })
+        .collect();
     let document = json!({
         "schema": REPORT_SCHEMA,
         "title": report.title,
@@ -39,6 +54,7 @@ pub(super) fn write(report: &Report, out: &mut dyn io::Write) -> io::Result<()> 
         "control": report.control,
         "findings": report.findings,
         "distributions": distributions,
+        "round_trips": round_trips,
         "conditions": report.runs.first().map(|run| &run.conditions),
         "runs": report.runs.iter().map(|run| &run.id).collect::<Vec<_>>(),
     });

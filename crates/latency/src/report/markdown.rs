@@ -2,10 +2,10 @@
 
 use std::io;
 
-use super::Report;
 use super::text::{at, figures, quantile_rows};
+use super::{Report, round_trip};
 use crate::Outcome;
-use crate::words::{count, micros};
+use crate::words::{count, grouped, micros};
 
 /// Causes that are written out; the rest is counted.
 const SHOWN: usize = 10;
@@ -43,6 +43,7 @@ pub(super) fn write(report: &Report, out: &mut dyn io::Write) -> io::Result<()> 
     for (name, value) in figures(report) {
         row(out, &[name, &value])?;
     }
+    round_trips(report, out)?;
     for named in report.distributions() {
         writeln!(out, "\n## {}\n", cell(&named.title))?;
         table(out, &["", ""])?;
@@ -75,6 +76,43 @@ pub(super) fn write(report: &Report, out: &mut dyn io::Write) -> io::Result<()> 
     table(out, &["", ""])?;
     for (name, value) in report.conditions() {
         row(out, &[&name, &value])?;
+    }
+    Ok(())
+}
+
+/// Of a single run in full, of each of several in a row.
+fn round_trips(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
+    let trips: Vec<_> = round_trip::trips(report).collect();
+    if trips.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n## {}\n", round_trip::TITLE)?;
+    match (&report.runs[..], &trips[..]) {
+        ([_], [(run, trip)]) => {
+            table(out, &["", ""])?;
+            for (name, value) in round_trip::rows(run, trip) {
+                row(out, &[name, &value])?;
+            }
+        }
+        _ => {
+            table(out, &["Run", "Round trip", "Range", "Breaks"])?;
+            for (run, trip) in trips {
+                let breaks = round_trip::breaks(trip).map_or("–".to_owned(), grouped);
+                let (length, range) = (round_trip::length(run, trip), round_trip::range(trip));
+                row(out, &[&run.id, &length, &range, &breaks])?;
+            }
+        }
+    }
+    let (told, more) = round_trip::told(report, SHOWN);
+    if !told.is_empty() {
+        writeln!(out)?;
+        table(out, &["Break at", "Frame", "What happened"])?;
+    }
+    for found in told {
+        row(out, &[&found.at, &found.frame, &found.what])?;
+    }
+    if more > 0 {
+        writeln!(out, "\nand {} more.", count(more, "break"))?;
     }
     Ok(())
 }

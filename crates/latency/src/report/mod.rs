@@ -7,6 +7,7 @@ mod html;
 mod json;
 mod junit;
 mod markdown;
+pub(crate) mod round_trip;
 mod svg;
 mod text;
 
@@ -82,6 +83,14 @@ pub(crate) fn side_by_side(title: &str, mut body: String, a: &Report, b: &Report
         html::figure(&mut body, &charts::timeline(report).1, &caption);
     }
     body.push_str("</section>");
+    if [a, b].iter().any(|report| charts::has_breaks(report)) {
+        body.push_str("<section><h2>Breaks of the signal over time</h2>");
+        for (word, report) in [("A", a), ("B", b)] {
+            let caption = format!("{word}: {}", report.title);
+            html::figure(&mut body, &charts::breaks(report).1, &caption);
+        }
+        body.push_str("</section>");
+    }
     let theirs = b.distributions();
     for ours in a.distributions() {
         let Some(theirs) = theirs.iter().find(|named| named.name == ours.name) else { continue };
@@ -181,6 +190,9 @@ impl Report {
         let mut charts = Vec::new();
         if !self.judgement.looked.is_empty() {
             charts.push(charts::timeline(self));
+        }
+        if charts::has_breaks(self) {
+            charts.push(charts::breaks(self));
         }
         for named in self.distributions() {
             charts.push(charts::histogram(&named, self.limit_of(&named.name)));

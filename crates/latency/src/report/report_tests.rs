@@ -50,6 +50,113 @@ fn the_words_of_a_run_that_is_too_short() {
     insta::assert_snapshot!(text(&Report::new("Short", vec![run(1, 2000, &[])], Target::audio())));
 }
 
+/// A run whose signal came back later than another's, with these breaks.
+fn looped(seed: u64, frames: f64, breaks: &[crate::Break]) -> Run {
+    let mut run = run(seed, 7500, &[]);
+    run.round_trip = Some(crate::RoundTrip {
+        ports: ("system:playback_1".into(), "system:capture_1".into()),
+        method: crate::round_trip::Method::Sequence,
+        frames,
+        range: (frames, frames + if breaks.is_empty() { 0.0 } else { 33.0 }),
+        samples: 240_000,
+        jack_iodelay: Some(frames + 0.998),
+        breaks: breaks.to_vec(),
+        unlisted: 0,
+    });
+    run
+}
+
+/// One of each kind, and one that is two.
+fn breaks() -> [crate::Break; 4] {
+    let found =
+        |at_ns, frame, foreign, jump, unsure| crate::Break { at_ns, frame, foreign, jump, unsure };
+    [
+        found(500_000_000, 24_000, 0, 3, false),
+        found(1_500_000_000, 72_000, 0, -33, false),
+        found(1_500_700_000, 72_032, 32, 0, false),
+        found(4_000_000_000, 192_000, 64, 9000, true),
+    ]
+}
+
+#[test]
+fn the_words_of_a_round_trip_with_breaks() {
+    let report = Report::new("Loop", vec![looped(1, 64.0, &breaks())], Target::xruns(0));
+    insta::assert_snapshot!("round_trip_text", text(&report));
+    insta::assert_snapshot!("round_trip_markdown", markdown(&report));
+    let page = html(&report);
+    for words in
+        ["Round trip of the signal", "64 frames, 1.333 ms", "64 not the signal", "jack_iodelay"]
+    {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+    // A lane each, with all that are of its kind.
+    let chart = report.charts().into_iter().find(|chart| chart.name == "breaks").unwrap();
+    assert!(is_well_formed(&chart.svg) && chart.svg.matches("class=\"lane\"").count() == 3);
+    assert_eq!(chart.svg.matches("class=\"tick\"").count(), 5, "{}", chart.svg);
+    let mut json = Vec::new();
+    report.write_json(&mut json).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    let trip = &json["round_trips"][0];
+    assert_eq!(
+        (&trip["frames"], &trip["breaks"], &trip["agrees"]),
+        (&64.0.into(), &4.into(), &true.into())
+    );
+}
+
+#[test]
+fn breaks_that_are_not_shown_are_counted() {
+    let one = breaks()[0];
+    let many: Vec<_> = (0..50).map(|i| crate::Break { at_ns: one.at_ns + i, ..one }).collect();
+    let mut run = looped(1, 64.0, &many);
+    run.round_trip.as_mut().unwrap().unlisted = 7;
+    let report = Report::new("Many", vec![run], Target::xruns(0));
+    assert!(
+        text(&report).contains("and 47 more") && markdown(&report).contains("and 47 breaks more")
+    );
+    assert!(html(&report).contains("The first 40 of 57 breaks"));
+}
+
+#[test]
+fn two_round_trips_stand_side_by_side() {
+    let a = Report::new("short", vec![looped(1, 32.0, &[])], Target::xruns(0));
+    let b = Report::new("long", vec![looped(1, 1024.25, &breaks())], Target::xruns(0));
+    let comparison = Comparison::new("Two loops", &a, &b);
+    let row = |name: &str| {
+        let row = comparison.figures.iter().find(|row| row.name == name).unwrap();
+        (row.a.clone().unwrap(), row.b.clone().unwrap())
+    };
+    let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    assert_eq!(row("round trip"), pair("32 frames, 0.6667 ms", "1024.25 frames, 21.34 ms"));
+    assert_eq!(row("its range"), pair("always the same", "1024.25 to 1057.25 frames"));
+    assert_eq!(row("by jack_iodelay"), pair("32.998 frames", "1025.248 frames"));
+    assert_eq!(row("breaks of the signal"), pair("0", "4"));
+    let mut page = Vec::new();
+    comparison.write_html(&mut page).unwrap();
+    let page = String::from_utf8(page).unwrap();
+    assert!(page.contains("Breaks of the signal over time"), "{page}");
+    // Where nobody sent a signal nothing is said of one.
+    let none = Report::new("none", vec![run(1, 7500, &[])], Target::xruns(0));
+    let comparison = Comparison::new("None", &none, &none);
+    assert!(!comparison.figures.iter().any(|row| row.name.contains("round trip")));
+}
+
+#[test]
+fn several_round_trips_have_a_line_each() {
+    let runs = vec![looped(1, 32.0, &[]), looped(2, 64.0, &breaks())];
+    let report = Report::new("Two", runs, Target::xruns(0));
+    let (text, markdown, page) = (text(&report), markdown(&report), html(&report));
+    assert!(
+        text.contains("seed-2               64 frames, 1.333 ms, 64 to 97 frames, 4 breaks"),
+        "{text}"
+    );
+    assert!(text.contains("seed-2, 0.5000 s frame 24,000: 3 dropped"), "{text}");
+    assert!(
+        markdown.contains("| seed-1 | 32 frames, 0.6667 ms | always the same | 0 |"),
+        "{markdown}"
+    );
+    assert!(page.contains("<th>Round trip") && page.contains("seed-2, 1.5000 s"), "{page}");
+}
+
 #[test]
 fn the_words_of_a_comparison() {
     let every = |step: u64| (0..7500).filter(|p| p % step == 7).collect::<Vec<u64>>();

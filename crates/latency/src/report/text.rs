@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::Report;
+use super::{Report, round_trip};
 use crate::Outcome;
 use crate::words::{count, digits, grouped, micros, percent, span};
 
@@ -34,6 +34,7 @@ pub(super) fn write(report: &Report, out: &mut dyn io::Write) -> io::Result<()> 
     for (name, value) in figures(report) {
         writeln!(out, "  {name:<22} {value}")?;
     }
+    round_trips(report, out)?;
     for named in report.distributions() {
         writeln!(out, "\n  {}", named.title)?;
         for (name, value) in quantile_rows(&named.histogram) {
@@ -61,6 +62,38 @@ pub(super) fn write(report: &Report, out: &mut dyn io::Write) -> io::Result<()> 
         writeln!(out, "  {note}")?;
     }
     writeln!(out, "  {}", judgement.caveat)
+}
+
+/// Of a single run in full, of each of several in a line.
+fn round_trips(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
+    let trips: Vec<_> = round_trip::trips(report).collect();
+    if trips.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n  {}", round_trip::TITLE)?;
+    match (&report.runs[..], &trips[..]) {
+        ([_], [(run, trip)]) => {
+            for (name, value) in round_trip::rows(run, trip) {
+                writeln!(out, "    {name:<20} {value}")?;
+            }
+        }
+        _ => {
+            for (run, trip) in trips {
+                let breaks = round_trip::breaks(trip)
+                    .map_or(String::new(), |n| format!(", {}", count(n, "break")));
+                let length = round_trip::length(run, trip);
+                writeln!(out, "    {:<20} {length}, {}{breaks}", run.id, round_trip::range(trip))?;
+            }
+        }
+    }
+    let (told, more) = round_trip::told(report, SHOWN);
+    for found in told {
+        writeln!(out, "      {} frame {}: {}", found.at, found.frame, found.what)?;
+    }
+    if more > 0 {
+        writeln!(out, "      and {} more", grouped(more))?;
+    }
+    Ok(())
 }
 
 /// When something was, from the start of its run's window.

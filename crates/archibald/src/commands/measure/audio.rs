@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use archibald_latency::round_trip::{Loop, Progress};
 use archibald_latency::{
-    Conditions, Cost, Limit, Meter, NamedHistogram, RUN_SCHEMA, Report, RoundTrip, Run, Target, pw_top,
+    Conditions, Cost, Limit, Meter, RUN_SCHEMA, Report, RoundTrip, Run, Target, pw_top,
 };
 
 use super::explain::{self, Explained};
@@ -27,8 +27,6 @@ const WARMUP_TRACED: Duration = Duration::from_secs(1);
 const IODELAY: u64 = 8;
 /// JACK2's own libjack, whichever the linker's cache names first.
 const JACK2: &str = "/usr/lib/x86_64-linux-gnu";
-/// How many breaks are shown.
-const SHOWN: usize = 10;
 
 /// How long a frame takes around a loop of the audio graph, and what is lost on the way.
 #[derive(Debug, clap::Args)]
@@ -152,11 +150,6 @@ impl Audio {
         steps.finish();
         drop(steps);
         let Measured { run, told, seen, trip } = measured;
-        if !self.json {
-            for line in lines(&run, &trip) {
-                terminal::say(&line);
-            }
-        }
         let mut report = Report::new("audio", vec![run.clone()], self.target(&run));
         if self.explain && !run.xruns.is_empty() {
             let folder = runs()?.join(format!("{}-trace", run.id));
@@ -473,52 +466,6 @@ fn iodelay(text: &str) -> Option<f64> {
     told.drain(..told.len() / 3);
     told.sort_by(f64::total_cmp);
     told.get(told.len() / 2).copied()
-}
-
-/// What a report has no place for.
-pub(super) fn lines(run: &Run, trip: &RoundTrip) -> Vec<String> {
-    let milliseconds = |frames: f64| frames * 1000.0 / f64::from(run.conditions.rate.max(1));
-    let frames = |frames: f64| {
-        let text = format!("{frames:.3}");
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    };
-    let range = match trip.range {
-        (least, most) if least == most => String::new(),
-        (least, most) => format!(", from {} to {}", frames(least), frames(most)),
-    };
-    let check = match (trip.jack_iodelay, trip.agrees()) {
-        (Some(theirs), Some(true)) => format!("; jack_iodelay finds {}", frames(theirs)),
-        (Some(theirs), _) => format!("; jack_iodelay finds {}: THEY DIFFER", frames(theirs)),
-        (None, _) => String::new(),
-    };
-    let mut lines = vec![format!(
-        "round trip: {} frames, {:.3} ms{range} ({}){check}",
-        frames(trip.frames),
-        milliseconds(trip.frames),
-        run.source.word(),
-    )];
-    let each: Vec<String> =
-        run.counters.iter().map(|(meter, count)| format!("{} {count}", meter.title())).collect();
-    lines.push(format!("xruns by who saw them: {}", each.join(", ")));
-    let least = |named: &NamedHistogram| named.histogram.min_ns();
-    if let (Some(left), Some(period)) =
-        (run.histogram("margin").and_then(least), run.conditions.period_ns())
-    {
-        #[allow(clippy::cast_precision_loss)]
-        let left = left as f64 / 1000.0;
-        lines.push(format!("left of a period of {:.1} us: at least {left:.0} us", period / 1000.0));
-    }
-    for found in trip.breaks.iter().take(SHOWN) {
-        #[allow(clippy::cast_precision_loss)]
-        let seconds = found.at_ns.saturating_sub(run.window.start_ns) as f64 / 1e9;
-        lines.push(format!("  {seconds:.4} s, {}", found.words()));
-    }
-    let more = (trip.breaks.len().saturating_sub(SHOWN) as u64).saturating_add(trip.unlisted);
-    if more > 0 {
-        lines.push(format!("  and {more} more"));
-    }
-    lines.push(String::new());
-    lines
 }
 
 fn no_result(output: &Output, error: &dyn std::fmt::Display) -> Failure {

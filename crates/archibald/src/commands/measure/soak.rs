@@ -4,16 +4,16 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use archibald_latency::cyclictest::Cyclictest;
-use archibald_latency::{NamedHistogram, Report, Run, Target};
+use archibald_latency::{NamedHistogram, Report, Target};
 
-use super::audio::{Audio, Beside, Measured, lines};
+use super::audio::{Audio, Beside, Measured};
 use super::load::{self, Load, Where};
 use super::place::Place;
 use super::store::Keep;
 use super::{network, tell, wakeup};
 use crate::commands::exec::Remote;
 use crate::failure::{Context as _, Failure};
-use crate::terminal::{self, Steps};
+use crate::terminal::Steps;
 
 /// Above the audio graph and below the kernel's own threads, as `measure wakeup` has it.
 const PRIORITY: u8 = 95;
@@ -76,20 +76,12 @@ impl Soak {
             load::told(&self.load, Where::Guest, false)
         ));
         run.check().context("the run")?;
-        let status = self.tell(&run)?;
+        let report = Report::new("soak", vec![run.clone()], Target::for_run(&run));
+        let status = tell(&report, &run, self.json)?;
         if let Some(store) = store {
             store.put(&run)?;
         }
         Ok(status)
-    }
-
-    fn tell(&self, run: &Run) -> Result<u8, Failure> {
-        if let (false, Some(trip)) = (self.json, &run.round_trip) {
-            for line in lines(run, trip) {
-                terminal::say(&line);
-            }
-        }
-        tell(&Report::new("soak", vec![run.clone()], Target::for_run(run)), run, self.json)
     }
 
     fn beside(&self, place: &Place, quantum: u32) -> Beside {

@@ -319,7 +319,7 @@ async function openRun(entry) {
   const told = run.conditions || {}, counters = Object.entries(run.counters || {});
   const facts = [["Source", run.source === "emulation" ? "emulation: not judged" : run.source], ["Graph", [told.server, told.quantum && told.quantum + " frames", told.rate && told.rate + " Hz"].filter(Boolean).join(", ")],
     ["Program", told.program], ["Load", told.load], ["Kernel", told.kernel], ["Host", told.host],
-    ["Periods", run.periods || undefined], ["Xruns", counters.map(([name, number]) => name + " " + number).join(", ")]];
+    ["Periods", run.periods || undefined], ["Xruns", counters.map(([name, number]) => name + " " + number).join(", ")], ["Round trip", roundTrip(run)]];
   const list = make("dl"), whole = (run.histograms || []).filter((named) => !named.name.includes("/"));
   for (const named of (run.histograms || []).filter((named) => named.name.includes("/"))) facts.push([named.title, "worst " + micro(named.histogram.max_ns)]);
   for (const [name, value] of facts) if (value !== undefined && value !== "") list.append(make("dt", { textContent: name }), make("dd", { textContent: value }));
@@ -327,6 +327,12 @@ async function openRun(entry) {
   $("run").replaceChildren(list, ...(counters.length ? [timeline(run)] : []), ...whole.flatMap(distribution));
   $("run").hidden = false;
   $("text").hidden = true;
+}
+
+function roundTrip({ round_trip: trip, conditions: { rate } = {} }) {
+  if (!trip || !rate) return undefined;
+  const broken = (trip.breaks || []).length + (trip.unlisted || 0);
+  return trip.frames + " frames, " + milliseconds(trip.frames * 1e9 / rate) + (broken ? ", " + broken + (broken === 1 ? " break" : " breaks") : "");
 }
 
 function svg(tag, properties = {}, ...inside) {
