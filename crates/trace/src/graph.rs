@@ -57,28 +57,17 @@ impl Graph {
     /// Finds the graph; `None` when no thread of the server wakes any other process's thread.
     #[must_use]
     pub fn find(trace: &Trace, timeline: &Timeline) -> Option<Self> {
-        let owners = owners(trace);
-        // How often a thread was woken by, and woke, threads of the graph's other processes.
-        let (mut woken, mut wakes) = (BTreeMap::<Tid, usize>::new(), BTreeMap::<Tid, usize>::new());
-        for (tid, (pid, _)) in &owners {
-            let Some(thread) = timeline.threads.get(tid) else { continue };
-            for (_, how) in thread.wakings.iter().filter(|(_, how)| !how.in_interrupt) {
-                if owners.get(&how.by).is_some_and(|(other, _)| other != pid) {
-                    *woken.entry(*tid).or_default() += 1;
-                    *wakes.entry(how.by).or_default() += 1;
-                }
-            }
-        }
-        let of_role = |counts: &BTreeMap<Tid, usize>, is_server: bool| -> Vec<(usize, Tid)> {
-            let mut list: Vec<(usize, Tid)> = counts
-                .iter()
-                .filter(|(tid, _)| {
-                    owners.get(tid).is_some_and(|(_, role)| (*role == Role::Server) == is_server)
-                })
-                .map(|(tid, count)| (*count, *tid))
-                .collect();
-            list.sort_by_key(|(count, tid)| (std::cmp::Reverse(*count), *tid));
-            list
+        let owners = &owners(trace);
+        let is_server = |tid: &Tid| owners.get(tid).is_some_and(|(_, role)| *role == Role::Server);
+        // Who woke whom of another process of the graph.
+        let woken = || {
+            owners.iter().flat_map(move |(tid, (pid, _))| {
+                let wakings = timeline.threads.get(tid).map(|thread| thread.wakings.as_slice());
+                let by_others = wakings.unwrap_or_default().iter().filter(move |(_, how)| {
+                    !how.in_interrupt && owners.get(&how.by).is_some_and(|(other, _)| other != pid)
+                });
+                by_others.map(move |(_, how)| (*tid, how.by))
+            })
         };
         let member = |tid: Tid, is_driver: bool| -> Option<Member> {
             let (pid, role) = *owners.get(&tid)?;
@@ -94,21 +83,36 @@ impl Graph {
             let rest = rest_of(thread, begins)?;
             Some(Member { tid, pid, role, rest, turns: turns(thread, rest) })
         };
-        let (_, driver) = *of_role(&wakes, true).first()?;
-        let driver = member(driver, true)?;
-        // A PipeWire driver is also woken by its clients, and inside a period by locks.
-        let by_timer = driver.turns.iter().filter(|turn| turn.woken_by.is_none());
-        let cycles: Vec<u64> = by_timer.map(|turn| turn.span.from).collect();
+        // A server's other threads wake clients too, to tell them of every xrun; none by a timer.
+        let waking: BTreeSet<Tid> = woken().map(|(_, by)| by).filter(is_server).collect();
+        let (driver, cycles) = waking
+            .into_iter()
+            .filter_map(|tid| {
+                let driver = member(tid, true)?;
+                // A PipeWire driver is also woken by its clients, and inside a period by locks.
+                let by_timer = driver.turns.iter().filter(|turn| turn.woken_by.is_none());
+                let cycles: Vec<u64> = by_timer.map(|turn| turn.span.from).collect();
+                Some((driver, cycles))
+            })
+            .max_by_key(|(_, cycles)| cycles.len())?;
         let period_ns = median(cycles.windows(2).filter_map(|pair| match pair {
             [one, two] => Some(two - one),
             _ => None,
         }))?;
+        let mut counts = BTreeMap::<Tid, usize>::new();
+        let in_graph =
+            |(tid, by): &(Tid, Tid)| !is_server(tid) && (*by == driver.tid || !is_server(by));
+        for (tid, _) in woken().filter(in_graph) {
+            *counts.entry(tid).or_default() += 1;
+        }
+        let mut counts: Vec<(Tid, usize)> = counts.into_iter().collect();
+        counts.sort_by_key(|(tid, count)| (std::cmp::Reverse(*count), *tid));
         // One audio thread a process: the one that is woken most, and not just now and then.
         let mut processes = BTreeSet::new();
-        let clients = of_role(&woken, false)
+        let clients = counts
             .into_iter()
-            .filter(|(count, _)| *count >= cycles.len() / 20)
-            .filter_map(|(_, tid)| member(tid, false))
+            .filter(|(_, count)| *count >= cycles.len() / 20)
+            .filter_map(|(tid, _)| member(tid, false))
             .filter(|member| processes.insert(member.pid))
             .collect();
         Some(Self { driver, clients, period_ns, cycles })

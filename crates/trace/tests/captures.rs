@@ -75,6 +75,19 @@ fn an_audio_thread_without_priority() {
     has_only("priority", Code::NoPriority);
 }
 
+/// On an emulated machine, where xruns were many: the thread with which jackd tells its clients of them had
+/// woken them more often than the driver had, was taken for it, and there was no graph.
+#[test]
+fn the_thread_that_tells_of_xruns_is_not_the_driver() {
+    let explanation = explained("notices");
+    let text = text(&explanation);
+    let player = |name: &str| explanation.graph.iter().find(|player| player.name == name);
+    for (name, priority) in [("jackd", 88), ("faults", 83), ("archibald-probe", 83)] {
+        assert_eq!(player(name).unwrap().priority, Some(priority), "{text}");
+    }
+    assert!(explanation.causes.contains_key(&Code::OwnWork), "{text}");
+}
+
 #[test]
 fn an_xrun_is_put_into_its_episode_and_another_one_is_told() {
     let folder = tempfile::tempdir().unwrap();
