@@ -123,6 +123,20 @@ impl Context<'_> {
         }
     }
 
+    /// The cause that took the most of `costs`, which have the largest first, and its largest part. A
+    /// thread's page faults, and its calls that make and return memory, are one price.
+    #[must_use]
+    pub fn main<'c>(&self, episode: &Episode, costs: &'c [Cost]) -> Option<(Code, &'c Cost)> {
+        let memory = |tid: Tid| -> u64 {
+            let own = costs.iter().filter(|cost| cost.tid == tid && cost.kind.is_memory());
+            own.map(|cost| cost.ns).sum()
+        };
+        let whole = |cost: &Cost| if cost.kind.is_memory() { memory(cost.tid) } else { cost.ns };
+        // Of equal ones the last is taken, and the largest part comes first.
+        let main = costs.iter().rev().max_by_key(|cost| whole(cost))?;
+        Some((self.code(episode, main), main))
+    }
+
     /// Whether pages of this thread's process were taken away for want of memory.
     fn is_pressed(&self, episode: &Episode, tid: Tid) -> bool {
         let reclaims = self.timeline.threads.get(&tid).is_some_and(|thread| {

@@ -8,8 +8,11 @@ use crate::episode::Episode;
 use crate::event::Tid;
 use crate::graph::{Graph, Member, Turn, median};
 use crate::syscall;
-use crate::timeline::{Doing, Span, State, Thread, Timeline, Woken};
+use crate::timeline::{Doing, Fault, Span, State, Thread, Timeline, Woken};
 
+/// A page fault that lasts up to so many times what the short ones take is all fault: the processor's
+/// caches, and an emulated one's translations, vary that much. What it lasts longer is the program's.
+const VARIES: u64 = 4;
 /// System calls that change what memory the process has: their time is the price of memory.
 const MEMORY_CALLS: &[&str] = &["mmap", "munmap", "brk", "mremap", "madvise", "mprotect", "mlock"];
 
@@ -58,6 +61,14 @@ pub enum Kind {
     Processor,
     /// Not woken by the timer when it was due.
     Timer,
+}
+
+impl Kind {
+    /// Whether it is the price of memory.
+    #[must_use]
+    pub fn is_memory(&self) -> bool {
+        matches!(self, Self::Memory { .. } | Self::Page)
+    }
 }
 
 /// The costs of an episode, the largest first.
@@ -156,8 +167,7 @@ struct Sum {
 #[derive(Debug, Default)]
 struct Sums {
     list: BTreeMap<(Tid, Kind), Sum>,
-    /// Page faults, and the pages that they took.
-    faults: BTreeMap<Tid, (u64, u64)>,
+    faults: BTreeMap<Tid, Vec<Fault>>,
 }
 
 impl Sums {
@@ -171,11 +181,7 @@ impl Sums {
 
     /// Adds what `member` did in `span`.
     fn take(&mut self, thread: &Thread, member: &Member, timeline: &Timeline, span: Span) {
-        let (faults, pages) = self.faults.entry(member.tid).or_default();
-        for fault in thread.faults_in(span) {
-            *faults += 1;
-            *pages += fault.pages.max(1);
-        }
+        self.faults.entry(member.tid).or_default().extend(thread.faults_in(span));
         for state in timeline.states_in(member.tid, span) {
             match &state.doing {
                 Doing::Ready => self.add(member.tid, Kind::Processor, state.span),
@@ -215,10 +221,13 @@ impl Sums {
             let cost = |kind, ns| Cost { tid, kind, ns, longest: sum.longest };
             if kind == Kind::Own {
                 // Faults happen in the midst of the program's own code.
-                let (faults, pages) = self.faults.get(&tid).copied().unwrap_or((0, 0));
+                let faults = self.faults.get(&tid).map(Vec::as_slice).unwrap_or_default();
                 let each = usual.page_ns.get(&tid).copied().unwrap_or(0);
-                let taken = ns.min(pages.saturating_mul(each));
-                if faults > 0 {
+                let most = |fault: &Fault| each.saturating_mul(VARIES * fault.pages.max(1));
+                let taken = faults.iter().map(|fault| fault.until_next.min(most(fault))).sum();
+                let taken = ns.min(taken);
+                if !faults.is_empty() {
+                    let faults = faults.len() as u64;
                     costs.push(cost(Kind::Memory { faults, call: None }, taken));
                 }
                 costs.push(cost(kind, ns - taken));

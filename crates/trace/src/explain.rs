@@ -164,11 +164,10 @@ fn players(context: &Context<'_>, usual: &Usual) -> Vec<Player> {
 
 fn one(context: &Context<'_>, words: &Words<'_>, usual: &Usual, found: &Episode) -> Explained {
     let costs = cost::of(found, context.graph, context.timeline, usual);
-    let code = costs.first().map_or(Code::Unknown, |first| context.code(found, first));
-    let sentence = costs.first().map_or_else(
-        || "The trace shows nothing unusual in this period.".to_owned(),
-        |first| words.sentence(found, first, code),
-    );
+    let (code, sentence) = match context.main(found, &costs) {
+        Some((code, cost)) => (code, words.sentence(found, cost, code)),
+        None => (Code::Unknown, "The trace shows nothing unusual in this period.".to_owned()),
+    };
     Explained {
         from_ns: found.span.from,
         to_ns: found.span.to,
