@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+mod cpus;
 mod end;
 mod log;
 mod relay;

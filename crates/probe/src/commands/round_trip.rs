@@ -11,6 +11,7 @@ use archibald_latency::round_trip::{
 };
 use archibald_latency::{Histogram, Meter, Window};
 
+use super::cpus::Cpus;
 use super::end::End;
 use super::log::Log;
 use super::{Outcome, print};
@@ -53,6 +54,10 @@ pub struct Arguments {
     /// The warm-up begins when this file is there
     #[arg(long, value_name = "FILE")]
     ready: Option<PathBuf>,
+    /// CPUs for the thread that takes the results, such as 0-1,3, once the graph's thread is there: that
+    /// one stays where the probe was started
+    #[arg(long, value_name = "CPUS")]
+    aside: Option<Cpus>,
     /// How long the signal runs before anything counts
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 1000)]
     warmup: u64,
@@ -77,6 +82,9 @@ impl Arguments {
         // Best effort: an ordinary user may lock little, and then a page fault may show as lateness.
         let _ = rustix::mm::mlockall(rustix::mm::MlockAllFlags::CURRENT);
         let client = client.activate(watcher, xruns, Box::new(work))?;
+        if let Some(cpus) = &self.aside {
+            cpus.take()?;
+        }
         let mut log = Log::new(&client);
         let own = (format!("{}:in", client.name()), format!("{}:out", client.name()));
         // Into what, out of what.
