@@ -190,7 +190,7 @@ impl Audio {
             true => Some(Local::start(&self.load)?),
             false => None,
         };
-        let output = place.run(&self.script(place, &probe)?, told)?;
+        let output = place.run(&self.script(place, &probe)?, self.length, told)?;
         drop(below);
         let told = Told::of(&String::from_utf8_lossy(&output.stdout));
         let seen =
@@ -253,13 +253,21 @@ impl Audio {
             "export LC_ALL=C
             {needs}
             load= server= probe= other= watch= tracer= beside= place=$(mktemp -d) && cd \"$place\" || exit 1
+            # A process that should end may take so many seconds; then it is killed.
+            settle() {{
+                tries=0
+                while [ -d /proc/$1 ] && [ $tries -lt $(($2 * 5)) ]; do tries=$((tries + 1)); sleep 0.2; done
+                if [ -d /proc/$1 ]; then kill -KILL $1; false; else wait $1; fi 2>/dev/null
+            }}
             leave() {{
                 status=$?
                 trap - EXIT
-                {{ [ -z \"$tracer\" ] || {{ echo end 1<>news; wait $tracer; }}
+                {{ [ -z \"$tracer\" ] || {{ echo end 1<>news; settle $tracer 60; }}
                    kill -s TERM -- $probe $other $load $watch $beside
                    [ -z \"$server\" ] || {{ sleep 0.3; kill $server; }}
-                   wait; }} 2>/dev/null
+                   for one in $probe $other $load $beside $server; do settle ${{one#-}} 10; done
+                   # What a program has started may be deaf to all else.
+                   for one in $beside; do [ \"$one\" = ${{one#-}} ] || kill -s KILL -- $one; done; }} 2>/dev/null
                 # What the recorder wrote is root's.
                 ${{root-}} rm -rf \"$place\"
                 exit $status
@@ -284,31 +292,36 @@ impl Audio {
             {fifo}
             set --
             [ -z \"$into\" ] || set -- --through \"$into,$out_of\"
+            # The thread that takes the results must not starve when the audio CPU has too much to do.
+            [ -z \"$pin\" ] || set -- \"$@\" --aside {cpus}
             $as $pin {probe} loop --seconds {seconds} --warmup {warmup} --linger 60 {news} {progress} {analogue} \"$@\" \
                 </dev/null >loop & probe=$!
-            # The thread that takes the results must not starve when the audio CPU has too much to do.
-            [ -z \"$pin\" ] || taskset -pc {cpus} $probe >/dev/null 2>&1
             : >before; : >after; : >iodelay
             [ $kind = jack ] || {{ sleep 1; pw-top -b -n 2 >before 2>/dev/null; }}
             {trace}
-            until [ -s loop ] || ! kill -0 $probe 2>/dev/null; do sleep 0.2; done
-            [ -s loop ] || {{ wait $probe; status=$?; probe=; exit $status; }}
+            tries=0
+            until [ -s loop ] || [ ! -d /proc/$probe ] || [ $tries -ge {patience} ]; do
+                tries=$((tries + 1)); sleep 0.2
+            done
+            [ -s loop ] || {{
+                [ ! -d /proc/$probe ] || echo 'the audio CPU has no time left for anything: the probe does not end' >&2
+                settle $probe 0; status=$?; probe=; exit $status; }}
             [ $kind = jack ] || pw-top -b -n 2 >after 2>/dev/null
             {trace_end}
-            kill $probe 2>/dev/null; wait $probe; probe=
+            kill $probe 2>/dev/null; settle $probe 20; probe=
             if command -v jack_iodelay >/dev/null && command -v jack_connect >/dev/null; then
                 $as stdbuf -oL jack_iodelay >iodelay 2>/dev/null & other=$!
                 tries=0
-                until $as jack_connect jack_delay:out \"${{into:-jack_delay:in}}\" >/dev/null 2>&1 || [ $tries -ge 50 ]; do
+                until timeout 10 $as jack_connect jack_delay:out \"${{into:-jack_delay:in}}\" >/dev/null 2>&1 || [ $tries -ge 50 ]; do
                     tries=$((tries + 1)); sleep 0.1
                 done
-                [ -z \"$out_of\" ] || $as jack_connect \"$out_of\" jack_delay:in >/dev/null 2>&1
+                [ -z \"$out_of\" ] || timeout 10 $as jack_connect \"$out_of\" jack_delay:in >/dev/null 2>&1
                 # By count: on a slow machine its clock is slow too, and its first words come before it has settled.
                 tries=0
                 until [ \"$(grep -c 'total roundtrip' iodelay)\" -ge {iodelay} ] || [ $tries -ge 150 ]; do
                     tries=$((tries + 1)); sleep 0.2
                 done
-                kill $other 2>/dev/null; wait $other 2>/dev/null; other=
+                kill $other 2>/dev/null; settle $other 10; other=
             fi
             for part in {files}; do
                 tries=0
@@ -324,6 +337,8 @@ impl Audio {
             files = self.beside.files.join(" "),
             seconds = self.length.as_secs(),
             warmup = self.warmup().as_millis(),
+            // In steps of a fifth of a second, beyond what it was told.
+            patience = self.length.as_secs().saturating_mul(5).saturating_add(300),
             iodelay = IODELAY,
         ))
     }
@@ -421,7 +436,7 @@ fn own_jackd(place: &Place, asked: Option<u32>) -> String {
             $pin jackd --realtime --realtime-priority {priority} -d dummy -r {rate} -p {quantum} \
                 >jackd 2>&1 </dev/null & server=$!
             tries=0
-            until jack_lsp >/dev/null 2>&1; do
+            until timeout 10 jack_lsp >/dev/null 2>&1; do
                 tries=$((tries + 1))
                 kill -0 $server 2>/dev/null && [ $tries -lt 100 ] || {{ tail -n 1 jackd >&2; exit 1; }}
                 sleep 0.1

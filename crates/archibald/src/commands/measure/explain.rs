@@ -34,21 +34,21 @@ pub(super) fn start(place: &Place) -> Result<String, Failure> {
             [ -n \"$graph\" ] || graph=$(pgrep -x jackd | head -n 1)
             [ $kind = jack ] && client=libjack || client='libjack|libpipewire-0'
             programs=
-            for maps in /proc/[0-9]*/maps; do
+            for maps in $(grep -El \"$client\" /proc/[0-9]*/maps 2>/dev/null); do
                 one=${{maps#/proc/}}; one=${{one%/maps}}
-                [ \"$one\" != \"$graph\" ] && [ \"$one\" != \"$probe\" ] || continue
-                ! grep -Eq \"$client\" $maps 2>/dev/null || programs=\"$programs --program $one\"
+                [ \"$one\" = \"$graph\" ] || [ \"$one\" = \"$probe\" ] || programs=\"$programs --program $one\"
             done
             $root {guest} trace \"$place/capture\" --until-news {AFTER_MS} --ring {RING_MIB} \
                 --server \"$graph\" --probe $probe $programs <news >tracing 2>trouble & tracer=$!
-            until [ -s tracing ] || ! kill -0 $tracer 2>/dev/null; do sleep 0.1; done
-            [ -s tracing ] || {{ tail -n 1 trouble >&2; exit 1; }}
+            tries=0
+            until [ -s tracing ] || [ ! -d /proc/$tracer ] || [ $tries -ge 600 ]; do tries=$((tries + 1)); sleep 0.1; done
+            [ -s tracing ] || {{ echo 'the kernel was not traced' >&2; tail -n 1 trouble >&2; exit 1; }}
             : >ready"
     ))
 }
 
 /// Ends it, when the probe is still there.
-pub(super) const END: &str = "echo end 1<>news; wait $tracer; tracer=";
+pub(super) const END: &str = "echo end 1<>news; settle $tracer 120; tracer=";
 /// Prints what it recorded.
 pub(super) const PRINT: &str = "echo '@@ capture'; $root tar -czf - capture | base64";
 

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use archibald_latency::{Conditions, Histogram, NamedHistogram, Source};
 use archibald_machine::units::CpuSet;
@@ -13,6 +13,12 @@ use archibald_vm::argv::Accelerator;
 use crate::commands::build;
 use crate::commands::exec::Remote;
 use crate::failure::{Context as _, Exit, Failure};
+
+/// How much longer than twice its length a measurement may take: servers start and settle, under
+/// emulation and load for minutes.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How long a script may take to end what it started, when it is called off.
+const PATIENCE_AT_END: Duration = Duration::from_secs(60);
 
 /// The Linux that is measured.
 pub(crate) struct Place {
@@ -139,8 +145,14 @@ impl Place {
 
     /// Runs a script of a POSIX shell there to its end, and hands each line that it complains with to
     /// `told`. The script gets a standard input that ends when nobody waits for it any more: called off
-    /// or killed, this program leaves it to end itself.
-    pub(crate) fn run(&self, script: &str, told: &mut dyn FnMut(&str)) -> Result<Output, Failure> {
+    /// or killed, this program leaves it to end itself. A measurement of this length that takes much
+    /// longer has brought the measured Linux to a standstill, and is waited for no more.
+    pub(crate) fn run(
+        &self,
+        script: &str,
+        length: Duration,
+        told: &mut dyn FnMut(&str),
+    ) -> Result<Output, Failure> {
         let flag = Arc::new(AtomicBool::new(false));
         build::called_off_by(&flag)?;
         let command = ["sh", "-c", script].map(String::from);
@@ -156,10 +168,8 @@ impl Place {
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("the measurement")?;
-        wait(&mut child, &flag, told).inspect_err(|_| {
-            drop(child.stdin.take());
-            let _ = child.wait();
-        })
+        let patience = length.saturating_mul(2).saturating_add(PATIENCE);
+        wait(&mut child, &flag, patience, told).inspect_err(|_| end(&mut child))
     }
 }
 
@@ -193,12 +203,25 @@ pub(crate) fn absent(tool: &str) -> Failure {
         .with_remedy(format!("As root: apt-get install {package}"))
 }
 
+/// Ends a script by the end of its input, and the way to it when it does not come.
+fn end(child: &mut Child) {
+    drop(child.stdin.take());
+    let begun = Instant::now();
+    while matches!(child.try_wait(), Ok(None)) && begun.elapsed() < PATIENCE_AT_END {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
 /// Reads both of the child's outputs to their ends.
 fn wait(
     child: &mut Child,
     flag: &AtomicBool,
+    patience: Duration,
     told: &mut dyn FnMut(&str),
 ) -> Result<Output, Failure> {
+    let begun = Instant::now();
     let (Some(mut stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(lost());
     };
@@ -228,11 +251,21 @@ fn wait(
         if flag.load(Ordering::Relaxed) {
             return Err(Failure::interrupted());
         }
+        if begun.elapsed() >= patience {
+            return Err(stuck());
+        }
     }
     let stdout = result.join().map_err(|_| lost())?.context("the measurement")?;
     drop(child.stdin.take());
     let status = child.wait().context("the measurement")?;
     Ok(Output { status, stdout, stderr: complaints })
+}
+
+fn stuck() -> Failure {
+    Failure::new(Exit::Failed, "the measurement does not come back: what is measured has stopped")
+        .with_remedy(
+            "A real-time thread that never sleeps takes a CPU from the kernel itself. If `archibald exec -- true` does not answer either: `archibald restart`.",
+        )
 }
 
 fn lost() -> Failure {

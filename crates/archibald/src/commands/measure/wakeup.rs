@@ -144,7 +144,7 @@ impl Wakeup {
                 live.told(line);
             }
         };
-        let output = place.run(&self.script(&place), &mut told)?;
+        let output = place.run(&self.script(&place), self.length, &mut told)?;
         drop(below);
         steps.finish();
         drop(steps);
