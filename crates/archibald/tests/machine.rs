@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 mod guide;
+mod meters;
 mod projects;
 mod rtcqs;
 mod saved;
@@ -37,6 +38,8 @@ fn from_up_to_delete() {
     a_measurement_that_is_killed_leaves_nothing_in_the_machine(&world);
     the_audio_loop_is_measured_to_the_frame(&world);
     planted_drops_are_found_in_the_machine(&world);
+    meters::a_planted_cause_is_named(&world);
+    meters::all_meters_measure_at_once(&world);
     the_network_is_measured(&world);
     scan_puts_host_and_machine_side_by_side(&world);
     copy_brings_files_in_and_out(&world);
