@@ -205,6 +205,9 @@ fn conditions(runs: &[Run]) -> Vec<(String, String)> {
     all.into_iter().map(|(name, values)| (name, values.join(", "))).collect()
 }
 
+/// What a run's round trip has for a row.
+type OfTrip<'a> = &'a dyn Fn(&Run, &RoundTrip) -> Option<String>;
+
 fn figures(a: &Report, b: &Report) -> Vec<Row> {
     let row = |name: &str, of: &dyn Fn(&Report) -> Option<String>| Row {
         name: name.to_owned(),
@@ -229,7 +232,7 @@ fn figures(a: &Report, b: &Report) -> Vec<Row> {
         ),
     ];
     // Of several runs each value once.
-    let trip = |of: &dyn Fn(&Run, &RoundTrip) -> Option<String>| {
+    let trip = |of: OfTrip<'_>| {
         let of = move |report: &Report| {
             let each = report.runs.iter().filter_map(|run| of(run, run.round_trip.as_ref()?));
             let mut each: Vec<String> = each.collect();
@@ -238,7 +241,7 @@ fn figures(a: &Report, b: &Report) -> Vec<Row> {
         };
         (of(a), of(b))
     };
-    let trips: [(&str, &dyn Fn(&Run, &RoundTrip) -> Option<String>); 4] = [
+    let trips: [(&str, OfTrip<'_>); 4] = [
         ("round trip", &|run, trip| Some(round_trip::length(run, trip))),
         ("its range", &|_, trip| Some(round_trip::range(trip))),
         ("by jack_iodelay", &|_, trip| round_trip::by_iodelay(trip)),

@@ -107,8 +107,11 @@ pub(super) fn told(report: &Report, shown: usize) -> (Vec<Told>, u64) {
     (told, more)
 }
 
+/// A kind of break: its name, and whether a break is of it.
+pub(super) type Kind = (&'static str, fn(&Break) -> bool);
+
 /// What can happen to a signal, in the order of the lanes of the timeline.
-pub(super) const KINDS: [(&str, fn(&Break) -> bool); 3] = [
+pub(super) const KINDS: [Kind; 3] = [
     ("frames dropped", |found| found.jump > 0),
     ("frames repeated", |found| found.jump < 0),
     ("not the signal's frames", |found| found.foreign > 0),
