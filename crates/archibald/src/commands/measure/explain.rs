@@ -28,7 +28,11 @@ pub(super) fn start(place: &Place) -> Result<String, Failure> {
         }
     };
     Ok(format!(
-        "sleep 3; root=; [ \"$(id -u)\" = 0 ] || root='sudo -n'
+        "sleep 3
+            [ -d /proc/$probe ] || {{ wait $probe; status=$?; probe=; exit $status; }}
+            # A FIFO opens for reading when somebody has it open for writing: the probe, unless it has ended.
+            exec 4<>news
+            root=; [ \"$(id -u)\" = 0 ] || root='sudo -n'
             graph=$server
             [ -n \"$graph\" ] || graph=$(pgrep -u \"$(id -u)\" -x \"$kind\" | head -n 1)
             [ -n \"$graph\" ] || graph=$(pgrep -x jackd | head -n 1)
@@ -39,7 +43,7 @@ pub(super) fn start(place: &Place) -> Result<String, Failure> {
                 [ \"$one\" = \"$graph\" ] || [ \"$one\" = \"$probe\" ] || programs=\"$programs --program $one\"
             done
             $root {guest} trace \"$place/capture\" --until-news {AFTER_MS} --ring {RING_MIB} \
-                --server \"$graph\" --probe $probe $programs <news >tracing 2>trouble & tracer=$!
+                --server \"$graph\" --probe $probe $programs <news >tracing 2>trouble 4>&- & tracer=$!
             tries=0
             until [ -s tracing ] || [ ! -d /proc/$tracer ] || [ $tries -ge 600 ]; do tries=$((tries + 1)); sleep 0.1; done
             [ -s tracing ] || {{ echo 'the kernel was not traced' >&2; tail -n 1 trouble >&2; exit 1; }}
