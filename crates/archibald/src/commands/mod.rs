@@ -1,5 +1,6 @@
 //! One file a verb: its words, its help and what it does.
 
+pub(crate) mod audio;
 pub(crate) mod build;
 pub(crate) mod check;
 pub(crate) mod completions;

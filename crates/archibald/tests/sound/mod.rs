@@ -1,5 +1,7 @@
 //! Sound and files between host and machine, with the programs that people have: PulseAudio's own
 //! clients and ffmpeg through port 4713, curl and the store's client through 8080.
+// Each test file uses some of it.
+#![allow(dead_code)]
 
 use std::f64::consts::TAU;
 use std::io::Read as _;
@@ -10,9 +12,9 @@ use archibald_guest::tone::{Tone, find_tone, read_wav};
 use crate::world::{World, said};
 
 const STORE: &str = "http://127.0.0.1:26080/v1/objects/";
-const RATE: u32 = 48_000;
+pub(crate) const RATE: u32 = 48_000;
 
-fn has(program: &str) -> bool {
+pub(crate) fn has(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
@@ -25,15 +27,15 @@ fn client(program: &str, words: &[&str]) -> Command {
 }
 
 /// Ended when dropped.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Running {
-    fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         Self(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap())
     }
 
     /// The first samples that it writes, one channel of floats.
-    fn hear(mut self, seconds: u32) -> Vec<f32> {
+    pub(crate) fn hear(mut self, seconds: u32) -> Vec<f32> {
         let mut bytes = vec![0; (seconds * RATE * 4) as usize];
         self.0.stdout.take().unwrap().read_exact(&mut bytes).unwrap();
         bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect()
@@ -48,7 +50,7 @@ impl Drop for Running {
 }
 
 /// A tone of a quarter of full scale in 16-bit stereo.
-fn tone_file(world: &World, name: &str, frequency: f64, seconds: u32) -> String {
+pub(crate) fn tone_file(world: &World, name: &str, frequency: f64, seconds: u32) -> String {
     let sound: Vec<u8> = (0..seconds * RATE)
         .flat_map(|at| {
             let sample = (f64::from(at) * frequency * TAU / f64::from(RATE)).sin() * 8192.0;
@@ -71,7 +73,7 @@ fn tone_file(world: &World, name: &str, frequency: f64, seconds: u32) -> String 
 }
 
 /// The tone is there, whatever an emulated processor lost of it.
-fn assert_tone(found: Option<Tone>, frequency: f64, what: &str) {
+pub(crate) fn assert_tone(found: Option<Tone>, frequency: f64, what: &str) {
     let tone = found.unwrap_or_else(|| panic!("{what}: no tone"));
     assert!((tone.frequency - frequency).abs() < 2.0, "{what}: {tone:?}");
     assert!((0.2..0.3).contains(&tone.level), "{what}: {tone:?}");

@@ -445,10 +445,10 @@ fn own_jackd(place: &Place, asked: Option<u32>) -> String {
 }
 
 /// What the script printed, part by part.
-pub(super) struct Told(BTreeMap<String, String>);
+pub(crate) struct Told(BTreeMap<String, String>);
 
 impl Told {
-    fn of(text: &str) -> Self {
+    pub(crate) fn of(text: &str) -> Self {
         let mut parts: BTreeMap<String, String> = BTreeMap::new();
         let mut name = "";
         for line in text.lines() {
@@ -463,7 +463,7 @@ impl Told {
         Self(parts)
     }
 
-    pub(super) fn part(&self, name: &str) -> &str {
+    pub(crate) fn part(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
     }
 }

@@ -17,6 +17,8 @@ use std::path::PathBuf;
 
 use archibald_latency::{Report, Run, Verdict};
 
+pub(crate) use audio::Told;
+
 use crate::failure::{Context as _, Failure};
 use crate::{places, terminal};
 
