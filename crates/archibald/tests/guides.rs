@@ -54,10 +54,11 @@ fn the_guides_that_were_promised_are_there_and_say_what_they_leave_out() {
     }
 }
 
-const GUIDES: [&str; 5] = [
+const GUIDES: [&str; 6] = [
     "constrained-machines.md",
     "first-hour.md",
     "jack-c-rust.md",
+    "network-audio.md",
     "supercollider.md",
     "troubleshooting.md",
 ];

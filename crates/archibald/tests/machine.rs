@@ -532,6 +532,7 @@ fn guides_that_need_a_machine(world: &World) {
     // A guide's machine has the usual ports and the usual name; this one's name stands in its file.
     let changed = |command: &str| {
         let command = command.replace("127.0.0.1:8017", "127.0.0.1:27017");
+        let command = command.replace("127.0.0.1:4713", "127.0.0.1:26713");
         match command.strip_prefix("archibald new ").and_then(|rest| rest.split(' ').next()) {
             Some(name) if !name.starts_with('-') => {
                 format!("{command} && cp archibald.toml {name}/")
