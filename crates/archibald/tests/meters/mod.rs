@@ -31,7 +31,7 @@ fn episodes(world: &World, kind: &str) -> Result<Vec<Value>, String> {
         assert!(matches!(said.status, 1 | 3) && said.err.contains("error"), "{}", said.err);
         return Err(said.err);
     };
-    assert_eq!(report["run"]["conditions"]["with"], with.as_str(), "{report:#}");
+    assert_eq!(report["run"]["conditions"]["other"]["with"], with.as_str(), "{report:#}");
     let told = said.err.lines().find(|line| line.starts_with('{'));
     let told: Option<Value> = told.map(|line| serde_json::from_str(line).unwrap());
     let episodes = |told: Value| told["explanation"]["episodes"].as_array().unwrap().clone();
