@@ -44,10 +44,10 @@ impl Ear {
     /// Takes what was heard, of which the first frame has this number; the number of the burst's first
     /// frame, once it is certain.
     pub(super) fn hear(&mut self, first: u64, samples: &[f32]) -> Option<u64> {
-        let mut number = first - self.heard.len() as u64;
+        let oldest = first - self.heard.len() as u64;
         self.heard.extend_from_slice(samples);
         let mut found = None;
-        for window in self.heard.windows(LENGTH) {
+        for (number, window) in (oldest..).zip(self.heard.windows(LENGTH)) {
             let alike = self.likeness(window);
             match self.best {
                 // The likeness rises to the burst's place and falls behind it.
@@ -58,7 +58,6 @@ impl Ear {
                 _ if alike >= LEAST => self.best = Some((alike, number)),
                 _ => {}
             }
-            number += 1;
         }
         let kept = self.heard.len().min(LENGTH - 1);
         self.heard.drain(..self.heard.len() - kept);
