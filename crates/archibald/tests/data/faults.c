@@ -1,6 +1,7 @@
 // A client of JACK with one planted fault, for `measure audio --explain`: ./faults KIND, where KIND is
 // clean, rival, pages, lock or work. A fault is by the clock as long as three and a half periods, whatever
-// the speed of the processor; ten periods without one come between them.
+// the speed of the processor; four periods without one come between them, so that one of them at least is in
+// what the recorder keeps of an xrun that has another cause.
 // cc -O2 -o faults faults.c -ljack -lm -lpthread
 #define _GNU_SOURCE
 #include <jack/jack.h>
@@ -99,8 +100,8 @@ int main(int count, char **words)
 		return 1;
 	}
 	kind = words[1];
-	pause_ns = 10000000000LL * jack_get_buffer_size(client) / jack_get_sample_rate(client);
-	fault_ns = pause_ns * 35 / 100;
+	pause_ns = 4000000000LL * jack_get_buffer_size(client) / jack_get_sample_rate(client);
+	fault_ns = pause_ns * 35 / 40;
 	out = jack_port_register(client, "out", JACK_DEFAULT_AUDIO_TYPE, JackPortIsOutput, 0);
 	jack_set_process_callback(client, process, NULL);
 	jack_activate(client);

@@ -67,7 +67,7 @@ pub(crate) fn a_planted_cause_is_named(world: &World) {
     ] {
         // It can be held up within a fault too.
         let mut seen = Vec::new();
-        let found = (0..3).any(|_| {
+        let found = (0..5).any(|_| {
             let episodes = episodes(world, kind);
             let found = episodes.as_ref().is_ok_and(|episodes| is_named(episodes, cause, culprit));
             seen.push(episodes);
