@@ -7,6 +7,7 @@ mkdir -p $here/data
 cp upload.sh $here
 setsid "$@" streamdb serve --data $here/data --listen 127.0.0.1:8080 >$here/log 2>&1 &
 until grep -q '^listening on' $here/log; do
-	kill -0 $! || { cat $here/log >&2; exit 1; }
+	# Behind sudo it is root's, and no signal of ours tells whether it is there.
+	[ -d /proc/$! ] || { cat $here/log >&2; exit 1; }
 	sleep 0.05
 done
