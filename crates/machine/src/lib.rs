@@ -11,7 +11,7 @@ mod settings;
 mod span;
 pub mod units;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 pub use file::{DEFAULT_FILE, HostLimits};
 pub use problem::{FileError, Problem};
@@ -106,6 +106,9 @@ impl Audio {
     }
 }
 
+/// The machine's port for sound: over TCP its PulseAudio door, over UDP NetJACK2.
+pub const SOUND_PORT: u16 = 4713;
+
 /// Who owns the audio graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -184,6 +187,15 @@ impl Network {
             NetworkMode::User => Some((self.bind, host)),
             NetworkMode::Bridge { guest: network, .. } => Some((network.address.into(), guest)),
         }
+    }
+
+    /// The same as an address that a client can name: bound to every address, it is reached at this one.
+    #[must_use]
+    pub fn reached_at(&self, guest: u16) -> Option<SocketAddr> {
+        let (address, port) = self.door_to(guest)?;
+        let address =
+            if address.is_unspecified() { IpAddr::from(Ipv4Addr::LOCALHOST) } else { address };
+        Some((address, port).into())
     }
 
     /// The machine's own address and the gateway: QEMU's fixed ones in user mode.

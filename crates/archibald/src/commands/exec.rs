@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use archibald_machine::Machine;
+use archibald_vm::argv::Accelerator;
 use archibald_vm::instance::{Instance, Status};
 use archibald_vm::ssh::Door;
 
@@ -61,6 +62,12 @@ impl Remote {
         let first = machine.audio_user().map(|user| user.name.clone()).unwrap_or_default();
         let user = user.map_or(first, str::to_owned);
         Ok(Self { instance, machine, user, door })
+    }
+
+    /// Whether its processor is emulated; so it is taken for where nobody wrote it down.
+    pub(crate) fn is_emulated(&self) -> Result<bool, Failure> {
+        let record = self.instance.record()?;
+        Ok(record.is_none_or(|record| record.accelerator == Accelerator::Tcg))
     }
 
     /// ssh's own arguments up to the destination, which is left to the caller.

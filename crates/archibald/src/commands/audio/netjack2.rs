@@ -7,15 +7,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use archibald_machine::units::Transport;
-use archibald_machine::{AudioServer, Machine};
-use archibald_vm::argv::Accelerator;
+use archibald_machine::{AudioServer, Machine, SOUND_PORT};
 
 use super::machine::{self, Manager};
 use crate::commands::exec::Remote;
 use crate::failure::{Context as _, Exit, Failure};
 
-/// The machine's port for the sound.
-const PORT: u16 = 4713;
 /// NetJACK2's manager under a name by which it is known again.
 const CLIENT: &str = "archibald-netjack2";
 /// How long the machine's ports may take to come into the host's graph.
@@ -95,8 +92,7 @@ impl Server {
                 ),
             );
         }
-        let emulated = remote.instance.record()?.is_none_or(|r| r.accelerator == Accelerator::Tcg);
-        if emulated && quantum < EMULATED_LEAST {
+        if remote.is_emulated()? && quantum < EMULATED_LEAST {
             return lacks(
                 format!("an emulated machine cannot follow a period of {quantum} frames"),
                 "Write audio.quantum = 1024 and start jackd with -p 1024, or take a host with KVM."
@@ -169,8 +165,8 @@ pub(super) fn ports_of(name: &str) -> [String; 2] {
 /// The port of the machine by which datagrams of port 4713 come in.
 fn data_port(machine: &Machine) -> u16 {
     let udp = machine.network.forward.iter().filter(|of| of.transport == Transport::Udp);
-    let open = udp.flat_map(|forward| forward.pairs()).any(|(_, guest)| guest == PORT);
-    if open { PORT } else { 0 }
+    let open = udp.flat_map(|forward| forward.pairs()).any(|(_, guest)| guest == SOUND_PORT);
+    if open { SOUND_PORT } else { 0 }
 }
 
 /// From a line of `jack_lsp -l`, such as `port capture latency = [ 64 64 ] frames`.

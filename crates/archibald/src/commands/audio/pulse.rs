@@ -1,17 +1,14 @@
 //! A host with PulseAudio, or with PipeWire in its place: tunnels to the machine's door on port 4713.
 
-use std::net::IpAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use archibald_latency::pw_top;
-use archibald_machine::AudioServer;
+use archibald_machine::{AudioServer, SOUND_PORT};
 
 use crate::commands::exec::Remote;
 use crate::failure::{Context as _, Exit, Failure};
 
-/// The machine's port for PulseAudio's protocol.
-const PORT: u16 = 4713;
 /// How long both tunnels may take until the machine has answered.
 const PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(200);
@@ -172,14 +169,11 @@ pub(super) fn door(remote: &Remote) -> Result<String, Failure> {
         return Err(Failure::new(Exit::Environment, message)
             .with_remedy("Write audio.server = \"pipewire\", and restart the machine."));
     }
-    let door = remote.machine.network.door_to(PORT);
-    let (address, port) = door.ok_or_else(|| {
+    let door = remote.machine.network.reached_at(SOUND_PORT).ok_or_else(|| {
         Failure::new(Exit::Use, "no port of the host leads to the machine's PulseAudio door")
             .with_remedy("Add \"4713:4713\" to network.forward and restart the machine.")
     })?;
-    // Bound to every address, it is reached at this one.
-    let address = if address.is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { address };
-    Ok(format!("tcp:{address}:{port}"))
+    Ok(format!("tcp:{door}"))
 }
 
 fn load(direction: Direction, name: &str, server: &str, latency_ms: u32) -> Result<(), Failure> {

@@ -1,6 +1,5 @@
 //! `archibald audio status`: what is connected, what it holds back, and the xruns of both ends.
 
-use archibald_vm::argv::Accelerator;
 use serde_json::{Value, json};
 
 use super::machine::Seen;
@@ -41,7 +40,7 @@ impl Status {
     pub(super) fn run(self) -> Result<u8, Failure> {
         let remote = Remote::of(self.name.as_deref(), None)?;
         let name = remote.instance.name();
-        let emulated = remote.instance.record()?.is_none_or(|r| r.accelerator == Accelerator::Tcg);
+        let emulated = remote.is_emulated()?;
         let seen = Seen::of(&remote)?;
         let (way, server, halves, host_xruns) = match Host::find(self.by)? {
             Host::Pulse(server) => (

@@ -162,10 +162,7 @@ impl Audio {
         } else if self.explain && !self.json {
             terminal::say("No xrun came, so that there is none to explain.\n");
         }
-        let status = tell(&report, &run, self.json)?;
-        if let Some(store) = store {
-            store.put(&run)?;
-        }
+        let status = tell(&report, &run, self.json, store.as_ref())?;
         if trip.agrees() == Some(false) {
             // Two methods on one way: one of them is wrong, and so may the verdict be, where there is one.
             terminal::complain("jack_iodelay and the probe differ by more than a frame");

@@ -51,8 +51,13 @@ impl Measure {
     }
 }
 
-/// Keeps a run, shows its report, and returns the exit status.
-fn tell(report: &Report, run: &Run, json: bool) -> Result<u8, Failure> {
+/// Keeps a run, shows its report, puts it into the store if there is one, and returns the exit status.
+fn tell(
+    report: &Report,
+    run: &Run,
+    json: bool,
+    store: Option<&store::Store>,
+) -> Result<u8, Failure> {
     let folder = runs()?;
     let path = folder.join(format!("{}.json", run.id));
     let partial = folder.join(format!("{}.partial", run.id));
@@ -73,6 +78,9 @@ fn tell(report: &Report, run: &Run, json: bool) -> Result<u8, Failure> {
             "  `archibald report {} --html report.html` makes a page of it.",
             path.display()
         ));
+    }
+    if let Some(store) = store {
+        store.put(run)?;
     }
     Ok(match report.judgement.verdict {
         Verdict::Held | Verdict::NotJudged | Verdict::NotAsked => 0,

@@ -104,11 +104,7 @@ impl Network {
         let run = self.to_run(&place, histograms, other);
         run.check().context("the run")?;
         let report = Report::new("network", vec![run.clone()], self.target(&run));
-        let status = tell(&report, &run, self.json)?;
-        if let Some(store) = store {
-            store.put(&run)?;
-        }
-        Ok(status)
+        tell(&report, &run, self.json, store.as_ref())
     }
 
     fn round_trip(&self, heard: Heard) -> Option<NamedHistogram> {

@@ -77,11 +77,7 @@ impl Soak {
         ));
         run.check().context("the run")?;
         let report = Report::new("soak", vec![run.clone()], Target::for_run(&run));
-        let status = tell(&report, &run, self.json)?;
-        if let Some(store) = store {
-            store.put(&run)?;
-        }
-        Ok(status)
+        tell(&report, &run, self.json, store.as_ref())
     }
 
     fn beside(&self, place: &Place, quantum: u32) -> Beside {

@@ -4,20 +4,18 @@
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use archibald_latency::Histogram;
-use archibald_machine::{AudioServer, Machine};
+use archibald_machine::{AudioServer, Machine, SOUND_PORT};
 
 use super::burst::{Ear, burst};
 use super::place;
 use crate::failure::{Exit, Failure};
 
-/// Of the door, in the machine.
-const PORT: u16 = 4713;
 const PROGRAM: &str = "pacat";
 /// Both channels of one frame, 32-bit floats.
 const FRAME: usize = 8;
@@ -69,16 +67,14 @@ impl Way {
         if machine.audio.server != AudioServer::PipeWire {
             let server = machine.audio.server.word();
             return Err(format!(
-                "the machine's audio.server is {server}, which has no port {PORT}"
+                "the machine's audio.server is {server}, which has no port {SOUND_PORT}"
             ));
         }
-        let (address, port) = machine
+        let door = machine
             .network
-            .door_to(PORT)
-            .ok_or_else(|| format!("network.forward has no \"{PORT}:{PORT}\""))?;
-        let address =
-            if address.is_unspecified() { IpAddr::from(Ipv4Addr::LOCALHOST) } else { address };
-        Ok(Self { door: (address, port).into(), rate: machine.audio.rate.0, latency_ms })
+            .reached_at(SOUND_PORT)
+            .ok_or_else(|| format!("network.forward has no \"{SOUND_PORT}:{SOUND_PORT}\""))?;
+        Ok(Self { door, rate: machine.audio.rate.0, latency_ms })
     }
 
     /// Whether the client is here, before anything is measured.
@@ -322,7 +318,7 @@ impl Client {
             "" => "the machine let no stream begin",
             last => last,
         };
-        Failure::new(Exit::Environment, format!("no sound went by port {PORT}: {last}")).with_remedy(
+        Failure::new(Exit::Environment, format!("no sound went by port {SOUND_PORT}: {last}")).with_remedy(
             "`archibald check` says whether the door is open; `archibald logs --log journal` what the machine says.",
         )
     }
@@ -361,6 +357,8 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn way(text: &str) -> Result<SocketAddr, String> {

@@ -163,11 +163,8 @@ impl Wakeup {
             // How long a CPU may be taken away is nobody's limit: it is what wake-ups are late by.
             target.limits.clear();
         }
-        let status = tell(&Report::new("wake-up", vec![run.clone()], target), &run, self.json)?;
-        if let Some(store) = store {
-            store.put(&run)?;
-        }
-        Ok(status)
+        let report = Report::new("wake-up", vec![run.clone()], target);
+        tell(&report, &run, self.json, store.as_ref())
     }
 
     fn live_view(&self, place: &Place) -> live::Wakeup {
