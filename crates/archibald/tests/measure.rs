@@ -8,7 +8,8 @@ mod world;
 
 use browser::Browser;
 use serde_json::Value;
-use world::World;
+use std::process::Command;
+use world::{World, said};
 
 /// cyclictest's own figures on this host, or why it cannot be run.
 fn measured(world: &World, words: &[&str]) -> Result<(i32, Value), String> {
@@ -310,6 +311,37 @@ fn an_audio_loop_is_measured_kept_and_reported() {
     }
     drop(store);
     assert!(world.is_quiet());
+}
+
+/// Eight servers that were killed hold all places of JACK's registry, in a /dev/shm of the test's own.
+#[test]
+fn a_full_registry_of_servers_is_told() {
+    let world = World::new();
+    let inner = world.command(&["measure", "audio", "--here", "--own-jackd", "--for", "1s"]);
+    let script = "mount -t tmpfs none /dev/shm && command -v jackd jack_lsp || exit 99
+        for n in 1 2 3 4 5 6 7 8; do
+            export JACK_NO_START_SERVER=1 JACK_DEFAULT_SERVER=full-$n
+            jackd --no-realtime -n full-$n -d dummy & server=$!
+            until jack_lsp; do kill -0 $server || exit 99; sleep 0.1; done
+            kill -KILL $server
+        done >/dev/null 2>&1
+        exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--ipc", "--map-root-user", "sh", "-c", script, "sh"]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let said = said(command.output().unwrap());
+    // 99 from the script, 1 where there may be no namespace: neither is this error's status.
+    if said.status != 3 || said.err.contains("apt-get install") {
+        return println!("SKIPPED a full registry of JACK: {} {}", said.status, said.err);
+    }
+    assert!(said.err.contains("Too many servers already active"), "{}", said.err);
+    assert!(said.err.contains("/dev/shm/jack-shm-registry"), "{}", said.err);
 }
 
 #[test]

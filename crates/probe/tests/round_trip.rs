@@ -11,7 +11,7 @@ use server::{Output, PROBE, Running, Server};
 
 const QUANTUM: i64 = 1024;
 
-fn start(server: &Server, words: &[&str], name: &str) -> Running {
+fn start(server: &mut Server, words: &[&str], name: &str) -> Running {
     let mut command = server.command(PROBE);
     command.args(words).args(["--name", name]).stderr(std::process::Stdio::piped());
     server.start_until_listed(&mut command, name)
@@ -23,9 +23,9 @@ fn seen(said: &Output) -> Loop {
 
 #[test]
 fn the_graph_s_own_loop_is_one_period_and_whole() {
-    let Some(server) = Server::start("loop", &["jack_lsp"]) else { return };
+    let Some(mut server) = Server::start("loop", &["jack_lsp"]) else { return };
     let words = ["loop", "--seconds", "3", "--warmup", "300"];
-    let said = start(&server, &words, "probe").ended();
+    let said = start(&mut server, &words, "probe").ended();
     let seen = seen(&said);
     assert_eq!((said.status, said.err.as_str()), (0, ""));
     let sequence = seen.sequence.as_ref().unwrap();
@@ -57,7 +57,7 @@ fn how_it_went_was_told(lines: &str) {
 
 #[test]
 fn each_planted_fault_is_found_at_its_frame_and_nothing_else() {
-    let Some(server) = Server::start("relay", &["jack_lsp"]) else { return };
+    let Some(mut server) = Server::start("relay", &["jack_lsp"]) else { return };
     // One a second, for as long as the probe may take to come, in the same order over and over.
     let jumps: [i64; 10] = [1, -1, 2, -3, 5, 31, -32, 33, -64, 700];
     let faults: Vec<String> = (0..60)
@@ -69,9 +69,9 @@ fn each_planted_fault_is_found_at_its_frame_and_nothing_else() {
         .collect();
     let mut words = vec!["relay"];
     words.extend(faults.iter().flat_map(|fault| ["--fault", fault]));
-    let relay = start(&server, &words, "relay");
+    let relay = start(&mut server, &words, "relay");
     let way = ["loop", "--through", "relay:in,relay:out", "--seconds", "6", "--warmup", "500"];
-    let said = start(&server, &[&way[..], &["--progress"]].concat(), "probe").ended();
+    let said = start(&mut server, &[&way[..], &["--progress"]].concat(), "probe").ended();
     let seen = seen(&said);
     assert_eq!(said.status, 0, "{}", said.err);
     how_it_went_was_told(&said.err);
@@ -112,9 +112,9 @@ fn each_planted_fault_is_found_at_its_frame_and_nothing_else() {
 #[test]
 fn tones_and_jack_iodelay_find_the_same() {
     let needs = ["jack_lsp", "jack_connect", "jack_iodelay", "timeout", "stdbuf"];
-    let Some(server) = Server::start("phase", &needs) else { return };
+    let Some(mut server) = Server::start("phase", &needs) else { return };
     let words = ["loop", "--analogue", "--seconds", "4", "--warmup", "300"];
-    let said = start(&server, &words, "probe").ended();
+    let said = start(&mut server, &words, "probe").ended();
     assert_eq!(said.status, 0, "{}", said.err);
     let [least, middle, most] = seen(&said).phase.unwrap().frames.unwrap();
     assert!(least > 1023.9 && most < 1024.1, "{least} {middle} {most}");
@@ -136,9 +136,9 @@ fn tones_and_jack_iodelay_find_the_same() {
 
 #[test]
 fn a_loop_that_is_open_is_said() {
-    let Some(server) = Server::start("open", &["jack_lsp"]) else { return };
+    let Some(mut server) = Server::start("open", &["jack_lsp"]) else { return };
     let open = ["loop", "--through", "system:playback_1,system:capture_1", "--seconds", "1"];
-    let said = start(&server, &open, "probe").ended();
+    let said = start(&mut server, &open, "probe").ended();
     assert_eq!(said.status, 1, "{}", said.err);
     assert!(said.err.contains("nothing of the signal came back"), "{}", said.err);
     let none = server.command(PROBE).args(["loop", "--through", "one"]).output().unwrap();

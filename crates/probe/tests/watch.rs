@@ -13,7 +13,7 @@ use std::time::Duration;
 use archibald_latency::probe::{Connection, Registration, Watch};
 use server::{PROBE, Running, Server, signal};
 
-fn watch(server: &Server, name: &str) -> Running {
+fn watch(server: &mut Server, name: &str) -> Running {
     let mut command = server.command(PROBE);
     command.args(["watch", "--name", name]);
     server.start_until_listed(&mut command, name)
@@ -33,9 +33,9 @@ fn ended(probe: Running) -> (i32, Watch) {
 
 #[test]
 fn a_stopped_client_is_an_xrun_and_clients_and_ports_are_told() {
-    let Some(server) = Server::start("xruns", &["jack_lsp"]) else { return };
-    let probe = watch(&server, "probe");
-    let sleeper = watch(&server, "sleeper");
+    let Some(mut server) = Server::start("xruns", &["jack_lsp"]) else { return };
+    let probe = watch(&mut server, "probe");
+    let sleeper = watch(&mut server, "sleeper");
     signal(&sleeper.0, "STOP");
     sleep(Duration::from_millis(400));
     signal(&sleeper.0, "CONT");
@@ -66,11 +66,11 @@ fn a_stopped_client_is_an_xrun_and_clients_and_ports_are_told() {
 #[test]
 fn connections_are_told_with_both_names() {
     let needs = ["jack_lsp", "jack_connect", "jack_disconnect"];
-    let Some(server) = Server::start("graph", &needs) else { return };
+    let Some(mut server) = Server::start("graph", &needs) else { return };
     let older = ["older:out", "older:in"];
-    let other = watch(&server, "older");
+    let other = watch(&mut server, "older");
     assert!(server.command("jack_connect").args(older).status().unwrap().success());
-    let probe = watch(&server, "probe");
+    let probe = watch(&mut server, "probe");
     let words = ["probe:out", "older:in"];
     assert!(server.command("jack_connect").args(words).status().unwrap().success());
     assert!(server.command("jack_disconnect").args(words).status().unwrap().success());
@@ -90,12 +90,13 @@ fn connections_are_told_with_both_names() {
 #[test]
 fn a_server_that_dies_ends_the_watch_with_what_was_seen() {
     let Some(mut server) = Server::start("lost", &["jack_lsp"]) else { return };
-    let mut probe = watch(&server, "probe");
+    let mut probe = watch(&mut server, "probe");
     // Its standard input stays open: only the server ends it.
     let open: ChildStdin = probe.0.stdin.take().unwrap();
-    server.jackd.kill().unwrap();
+    server.kill();
     let (status, watch) = ended(probe);
     drop(open);
+    server.forget();
     assert_eq!((status, watch.server_lost), (1, true));
     assert!(watch.closed_ns > watch.opened_ns);
 }
@@ -116,7 +117,7 @@ fn without_a_server_it_says_what_to_do() {
 /// for the next period and wakes the next client.
 #[test]
 fn the_callback_calls_nothing_of_the_kernel() {
-    let Some(server) = Server::start("strace", &["jack_lsp", "strace"]) else { return };
+    let Some(mut server) = Server::start("strace", &["jack_lsp", "strace"]) else { return };
     let log = server.path("calls");
     let mut command = server.command("strace");
     command.arg("-f").arg("-o").arg(&log).args([PROBE, "watch", "--name", "probe"]);

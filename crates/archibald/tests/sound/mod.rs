@@ -42,10 +42,18 @@ impl Running {
     }
 }
 
+/// By SIGTERM: a jackd that is killed keeps its place of the eight in JACK's registry for good.
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        for (signal, tenths) in [("-TERM", 50), ("-KILL", 50)] {
+            let _ = Command::new("kill").args([signal, &self.0.id().to_string()]).status();
+            for _ in 0..tenths {
+                if !matches!(self.0.try_wait(), Ok(None)) {
+                    return;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+        }
     }
 }
 

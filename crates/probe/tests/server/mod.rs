@@ -8,8 +8,9 @@
     clippy::zombie_processes
 )]
 
+use std::fs::File;
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -38,14 +39,42 @@ impl Server {
             }
         }
         let name = format!("archibald-{test}-{}", std::process::id());
-        let jackd = Command::new("jackd")
-            .args(["--no-realtime", "-n", &name, "-d", "dummy", "-r", "48000", "-p", "1024"])
+        let scratch = tempfile::tempdir().unwrap();
+        let jackd = Self::jackd(&name, scratch.path());
+        Some(Self { jackd, name, scratch })
+    }
+
+    fn jackd(name: &str, scratch: &Path) -> Child {
+        Command::new("jackd")
+            .args(["--no-realtime", "-n", name, "-d", "dummy", "-r", "48000", "-p", "1024"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(File::create(scratch.join("jackd")).unwrap())
             .spawn()
-            .unwrap();
-        Some(Self { jackd, name, scratch: tempfile::tempdir().unwrap() })
+            .unwrap()
+    }
+
+    /// Without a warning to anybody.
+    pub(crate) fn kill(&mut self) {
+        self.jackd.kill().unwrap();
+        self.jackd.wait().unwrap();
+    }
+
+    /// Gives back its place of the eight in JACK's registry, which a killed server keeps until one of its
+    /// name has ended well.
+    pub(crate) fn forget(&mut self) {
+        self.jackd = Self::jackd(&self.name, self.scratch.path());
+        for _ in 0..100 {
+            if self.command("jack_lsp").output().unwrap().status.success() {
+                return;
+            }
+            sleep(Duration::from_millis(100));
+        }
+        panic!("jackd did not start again: {}", self.errors());
+    }
+
+    fn errors(&self) -> String {
+        std::fs::read_to_string(self.path("jackd")).unwrap()
     }
 
     pub(crate) fn command(&self, program: &str) -> Command {
@@ -60,13 +89,16 @@ impl Server {
     }
 
     /// The server may not be there yet: a probe that found none is started again.
-    pub(crate) fn start_until_listed(&self, command: &mut Command, name: &str) -> Running {
+    pub(crate) fn start_until_listed(&mut self, command: &mut Command, name: &str) -> Running {
         let mut probe = Running(command.spawn().unwrap());
         let port = format!("{name}:out");
         for _ in 0..300 {
             let listed = self.command("jack_lsp").output().unwrap();
             if String::from_utf8_lossy(&listed.stdout).lines().any(|line| line == port) {
                 return probe;
+            }
+            if let Some(ended) = self.jackd.try_wait().unwrap() {
+                panic!("jackd: {ended}: {}", self.errors());
             }
             if probe.0.try_wait().unwrap().is_some() {
                 probe.0 = command.spawn().unwrap();

@@ -431,11 +431,13 @@ fn own_jackd(place: &Place, asked: Option<u32>) -> String {
             export LD_LIBRARY_PATH={JACK2}
             {pin}
             $pin jackd --realtime --realtime-priority {priority} -d dummy -r {rate} -p {quantum} \
-                >jackd 2>&1 </dev/null & server=$!
+                >jackd 2>jackd.errors </dev/null & server=$!
             tries=0
             until timeout 10 jack_lsp >/dev/null 2>&1; do
                 tries=$((tries + 1))
-                kill -0 $server 2>/dev/null && [ $tries -lt 100 ] || {{ tail -n 1 jackd >&2; exit 1; }}
+                kill -0 $server 2>/dev/null && [ $tries -lt 100 ] || {{
+                    reason=$(head -n 1 jackd.errors)
+                    echo \"jackd did not start: ${{reason:-it said nothing}}\" >&2; exit 1; }}
                 sleep 0.1
             done"
     )
@@ -492,8 +494,16 @@ fn no_result(output: &Output, error: &dyn std::fmt::Display) -> Failure {
     let mut words = said.lines().filter(|line| Progress::from_line(line).is_none());
     let last = words.next_back().unwrap_or("it said nothing");
     let last = last.strip_prefix("archibald-probe: ").unwrap_or(last);
+    // JACK2's registry has eight places, and one that was killed keeps its own (JackShmMem, jack_shm.c).
+    let remedy = match last.contains("Too many servers already active") {
+        true => {
+            "JACK keeps the names of eight servers, those of killed ones too: with no jackd running, \
+             remove /dev/shm/jack-shm-registry."
+        }
+        false => "`archibald check` says whether the graph runs; --own-jackd needs none.",
+    };
     Failure::new(Exit::Environment, format!("the audio loop was not measured: {last}"))
-        .with_remedy("`archibald check` says whether the graph runs; --own-jackd needs none.")
+        .with_remedy(remedy)
 }
 
 #[cfg(test)]
