@@ -39,6 +39,10 @@ impl Values {
             ("GATEWAY", settings.gateway.to_string()),
             ("DNS", settings.dns.to_string()),
             ("PASSWORD_FROM", networks_or_nowhere(&networks).join(",")),
+            (
+                "CONTROLLER",
+                settings.cluster.as_ref().map_or(String::new(), |c| c.controller.to_string()),
+            ),
             ("STREAMDB_ACCESS", store_access(settings).to_owned()),
             ("STREAMDB_FROM", store_from(settings, &networks)),
             ("STREAMDB_PORT", settings.streamdb_port.unwrap_or(0).to_string()),

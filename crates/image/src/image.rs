@@ -190,6 +190,7 @@ impl Image {
             ("/var/lib/systemd/random-seed", "a machine's random seed"),
             ("/var/lib/systemd/credential.secret", "a machine's secret"),
             ("/etc/ssl/private/ssl-cert-snakeoil.key", "a machine's private key"),
+            ("/etc/munge/munge.key", "a cluster's key"),
         ] {
             if filled(path)? {
                 tell(path.to_owned(), reason);

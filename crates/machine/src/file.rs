@@ -8,10 +8,12 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::reader::{Number, Reader, Text};
-use crate::units::{Bytes, CpuSet, Forward, Network4, NotA, RtPriority};
+use crate::units::{
+    Bytes, CpuSet, Endpoint, Forward, Network4, NotA, RtPriority, Share, Transport,
+};
 use crate::{
-    Audio, AudioServer, Devices, FileError, Image, Machine, Network, NetworkMode, Os, Realtime,
-    SoundBackend, StreamDb, User,
+    Audio, AudioServer, Cluster, Devices, FileError, Image, Machine, Network, NetworkMode, Os,
+    Realtime, SLURMCTLD_PORT, SLURMD_PORT, SoundBackend, StreamDb, User,
 };
 
 /// The commented default, as `archibald init` writes it.
@@ -36,6 +38,7 @@ struct File {
     devices: DevicesTable,
     users: Option<Spanned<Vec<UserTable>>>,
     streamdb: StreamDbTable,
+    cluster: Option<Spanned<ClusterTable>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -90,6 +93,7 @@ struct DevicesTable {
     pci: Vec<Text>,
     usb: Vec<Text>,
     sound: Option<Text>,
+    shares: Vec<Text>,
 }
 
 #[derive(Deserialize)]
@@ -111,11 +115,21 @@ struct StreamDbTable {
     open: Option<bool>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct ClusterTable {
+    controller: Option<Text>,
+    munge_key: Option<Text>,
+}
+
 /// Reads one machine file against one host.
 struct Reading<'a> {
     reader: Reader,
     host: &'a HostLimits,
 }
+
+/// Every one takes a slot of the root bus, next to the machine's other devices.
+const MOST_SHARES: usize = 8;
 
 /// The password that stands in the default file, and therefore is no secret.
 const PUBLISHED_PASSWORD: &str = "archibaldos";
@@ -167,7 +181,8 @@ impl Reading<'_> {
         let realtime = self.realtime(&file.realtime, vcpus)?;
         let audio = self.audio(&file.audio);
         let users = self.users(file.users);
-        let network = self.network(&file.network, &users);
+        let mut network = self.network(&file.network, &users);
+        let cluster = file.cluster.and_then(|table| self.cluster(table, &mut network));
         Some(Machine {
             name,
             vcpus,
@@ -182,6 +197,7 @@ impl Reading<'_> {
                 pci: self.list("pci", &file.devices.pci),
                 usb: self.list("usb", &file.devices.usb),
                 sound: self.sound(file.devices.sound.as_ref()),
+                shares: self.shares(&file.devices.shares),
             },
             users: users.into_iter().map(|(user, _)| user).collect(),
             streamdb: StreamDb {
@@ -189,6 +205,7 @@ impl Reading<'_> {
                 port: self.reader.number("port", file.streamdb.port.as_ref(), 1..=65535, 8080),
                 open: file.streamdb.open.unwrap_or(false),
             },
+            cluster,
         })
     }
 
@@ -463,6 +480,71 @@ impl Reading<'_> {
         let forward = self.forwards(table.forward.as_deref());
         let mode = self.network_mode(table);
         Network { bind, forward, mode }
+    }
+
+    /// A node of a cluster, whose port is open to those who reach the machine's other ports.
+    fn cluster(&mut self, table: Spanned<ClusterTable>, network: &mut Network) -> Option<Cluster> {
+        let span = table.span();
+        let ClusterTable { controller, munge_key } = table.into_inner();
+        let Some(controller) = controller else {
+            self.reader.problem(
+                span,
+                "[cluster] names no controller",
+                "controller = \"HOST\" or \"HOST:PORT\": where slurmctld listens",
+                "Write for example controller = \"192.168.122.1\", or remove the table.",
+            );
+            return None;
+        };
+        if !network.is_on_bridge() {
+            self.reader.problem(
+                controller.span(),
+                "a node of a cluster needs an address of its own",
+                "network.mode = \"bridge\", so that the controller reaches the node",
+                "Write mode = \"bridge\" under [network] (docs/bridge.md), or remove [cluster].",
+            );
+        }
+        if network.host_port_of(SLURMD_PORT).is_none() {
+            let (transport, port) = (Transport::Tcp, SLURMD_PORT);
+            network.forward.push(Forward { transport, host: port, guest: port, count: 1 });
+        }
+        let munge_key = munge_key.map_or("/etc/munge/munge.key".to_owned(), Spanned::into_inner);
+        match Endpoint::parse(controller.get_ref(), SLURMCTLD_PORT) {
+            Ok(controller) => Some(Cluster { controller, munge_key: munge_key.into() }),
+            Err(NotA { expected }) => {
+                let message = format!("controller = \"{}\" is nowhere", controller.get_ref());
+                self.reader.problem(
+                    controller.span(),
+                    message,
+                    expected,
+                    format!("Write {expected}."),
+                );
+                None
+            }
+        }
+    }
+
+    fn shares(&mut self, values: &[Text]) -> Vec<Share> {
+        let shares: Vec<Share> = self.list("shares", values);
+        if let Some(value) = values.get(MOST_SHARES) {
+            self.reader.problem(
+                value.span(),
+                format!("{} shared folders", shares.len()),
+                format!("at most {MOST_SHARES}: each is a device of its own"),
+                "Share a folder that is above some of them.",
+            );
+        }
+        for (place, share) in shares.iter().enumerate() {
+            let same = |other: &Share| other.guest == share.guest;
+            if let Some(value) = values.get(place).filter(|_| shares.iter().take(place).any(same)) {
+                self.reader.problem(
+                    value.span(),
+                    format!("two folders would be {} in the machine", share.guest),
+                    "another place for each",
+                    "Write \"/FOLDER:/FOLDER-IN-THE-MACHINE\".",
+                );
+            }
+        }
+        shares
     }
 
     fn network_mode(&mut self, table: &NetworkTable) -> NetworkMode {

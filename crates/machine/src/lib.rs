@@ -12,13 +12,15 @@ mod span;
 pub mod units;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 pub use file::{DEFAULT_FILE, HostLimits};
 pub use problem::{FileError, Problem};
-pub use settings::{Settings, SettingsUser, StoreDoor};
+pub use settings::{Settings, SettingsCluster, SettingsUser, StoreDoor};
 pub use span::Span;
 use units::{
-    Bytes, CpuSet, Forward, Frames, Hertz, Network4, PciAddress, RtPriority, Transport, UsbId,
+    Bytes, CpuSet, Endpoint, Forward, Frames, Hertz, Network4, PciAddress, RtPriority, Share,
+    Transport, UsbId,
 };
 
 /// What every machine's kernel is told; NixOS' modules read the same file.
@@ -51,7 +53,23 @@ pub struct Machine {
     pub users: Vec<User>,
     /// The store inside the machine.
     pub streamdb: StreamDb,
+    /// The cluster that it is a node of.
+    pub cluster: Option<Cluster>,
 }
+
+/// The Slurm cluster that a machine is a node of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// Where slurmctld listens.
+    pub controller: Endpoint,
+    /// File of the cluster's munge key on the host, read at each start.
+    pub munge_key: PathBuf,
+}
+
+/// slurmctld's usual port (SlurmctldPort).
+pub const SLURMCTLD_PORT: u16 = 6817;
+/// The port on which a node takes work (SlurmdPort).
+pub const SLURMD_PORT: u16 = 6818;
 
 /// What the image is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -220,6 +238,15 @@ pub struct Devices {
     pub usb: Vec<UsbId>,
     /// A sound card that QEMU plays for the machine, by way of this; absent: none.
     pub sound: Option<SoundBackend>,
+    /// Folders of the host.
+    pub shares: Vec<Share>,
+}
+
+impl Devices {
+    /// The shared folders, each with the tag that QEMU offers it under.
+    pub fn shares_by_tag(&self) -> impl Iterator<Item = (String, &Share)> {
+        self.shares.iter().enumerate().map(|(place, share)| (format!("share{place}"), share))
+    }
 }
 
 /// What of the host QEMU plays a machine's sound card through.

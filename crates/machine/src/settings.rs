@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::{CpuSet, Forward, Frames, Hertz, Network4, RtPriority};
+use crate::units::{CpuSet, Endpoint, Forward, Frames, Hertz, Network4, RtPriority, Share};
 use crate::{AudioServer, Machine};
 
 /// Everything that a booting machine must know about itself, as JSON in the credential
@@ -53,6 +53,13 @@ pub struct Settings {
     /// Who may use the store; absent: whoever comes from `password-from`, without a token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_door: Option<StoreDoor>,
+    /// Where the host's folders go: of each the tag that it is offered under, the place, and whether it is
+    /// for reading alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<(String, String, bool)>,
+    /// The cluster that the machine is a node of; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<SettingsCluster>,
     /// Whether the guest's clock and latency mean anything: false under emulation.
     pub judged: bool,
 }
@@ -66,6 +73,16 @@ pub struct StoreDoor {
     pub token: Option<String>,
     /// Whether it is open to every network, and not to the machine's own alone.
     pub anywhere: bool,
+}
+
+/// How a machine is a node of a Slurm cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SettingsCluster {
+    /// Where slurmctld listens.
+    pub controller: Endpoint,
+    /// The munge key, which says who belongs to the cluster.
+    pub munge_key: Vec<u8>,
 }
 
 /// One user of the machine.
@@ -97,6 +114,7 @@ impl Settings {
         host_key: String,
         judged: bool,
     ) -> Self {
+        let share = |(tag, share): (String, &Share)| (tag, share.guest.clone(), share.read_only);
         let (address, gateway) = machine.network.guest_address();
         // QEMU's user-mode network answers names on .3; on a bridge the host does, unless the launcher
         // knows of a better one.
@@ -123,6 +141,8 @@ impl Settings {
             streamdb_port: machine.streamdb.enable.then_some(machine.streamdb.port),
             host_key,
             store_door: None,
+            shares: machine.devices.shares_by_tag().map(share).collect(),
+            cluster: None,
             judged,
         }
     }

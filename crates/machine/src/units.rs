@@ -393,6 +393,87 @@ impl fmt::Display for PciAddress {
     }
 }
 
+/// A folder of the host that the machine has too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// Where it is on the host: absolute.
+    pub host: String,
+    /// Where it is in the machine: absolute, and not `/`.
+    pub guest: String,
+    /// Whether the machine may only read it.
+    pub read_only: bool,
+}
+
+impl FromStr for Share {
+    type Err = NotA;
+
+    fn from_str(text: &str) -> Result<Self, NotA> {
+        let error = || {
+            not_a(
+                "\"/FOLDER\", \"/FOLDER:/FOLDER-IN-THE-MACHINE\" or the same with \":ro\" at its end",
+            )
+        };
+        let (folders, read_only) = match text.strip_suffix(":ro") {
+            Some(folders) => (folders, true),
+            None => (text, false),
+        };
+        let (host, guest) = folders.split_once(':').unwrap_or((folders, folders));
+        // As systemd names a mount unit by it.
+        let plain = |part: &str| {
+            !["", ".", ".."].contains(&part) && !part.contains([':', '\\', '%', '"', ' ', '\n'])
+        };
+        let whole =
+            |path: &str| path.strip_prefix('/').is_some_and(|parts| parts.split('/').all(plain));
+        match whole(host) && whole(guest) {
+            true => Ok(Self { host: host.to_owned(), guest: guest.to_owned(), read_only }),
+            false => Err(error()),
+        }
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}{}", self.host, self.guest, if self.read_only { ":ro" } else { "" })
+    }
+}
+
+/// Where a service is: a host's name or IPv4 address, and a TCP port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// Reads `HOST` or `HOST:PORT`.
+    ///
+    /// # Errors
+    /// What was expected instead.
+    pub fn parse(text: &str, port: u16) -> Result<Self, NotA> {
+        let expected = "\"HOST\" or \"HOST:PORT\", such as \"192.168.122.1:6817\"";
+        let (host, port) = match text.split_once(':') {
+            None => (text, port),
+            Some((host, port)) => (host, port.parse().map_err(|_| not_a(expected))?),
+        };
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
+        if port == 0
+            || !host.starts_with(|c: char| c.is_ascii_alphanumeric())
+            || !host.chars().all(plain)
+        {
+            return Err(not_a(expected));
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
 /// Vendor and product of a USB device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UsbId {
@@ -440,6 +521,8 @@ mod tests {
             let _ = text.parse::<Network4>();
             let _ = text.parse::<PciAddress>();
             let _ = text.parse::<UsbId>();
+            let _ = text.parse::<Share>();
+            let _ = Endpoint::parse(&text, 1);
         }
 
         #[test]
@@ -471,6 +554,26 @@ mod tests {
         assert_eq!("512M".parse(), Ok(Bytes(512 << 20)));
         assert!("4".parse::<Bytes>().is_err());
         assert!("99999999999999 TiB".parse::<Bytes>().is_err());
+    }
+
+    #[test]
+    fn a_share_is_whole_paths() {
+        let share = |text: &str| text.parse::<Share>().map(|share| share.to_string()).ok();
+        assert_eq!(share("/srv/farm").as_deref(), Some("/srv/farm:/srv/farm"));
+        assert_eq!(share("/a,b:/mnt/x:ro").as_deref(), Some("/a,b:/mnt/x:ro"));
+        for wrong in ["", "/", "srv", "/srv/../etc", "/srv/", "/a:b", "/a:/b:rw", "/a b", ":ro"] {
+            assert_eq!(share(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_s_port_may_be_left_out() {
+        let read = |text| Endpoint::parse(text, 6817).map(|end| end.to_string()).ok();
+        assert_eq!(read("head").as_deref(), Some("head:6817"));
+        assert_eq!(read("10.0.0.1:1").as_deref(), Some("10.0.0.1:1"));
+        for wrong in ["", ":1", "head:0", "head:x", "-h", "a b", "a:1:2", "${X}"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

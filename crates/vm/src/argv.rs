@@ -131,6 +131,16 @@ pub fn argv(
         list.pair("-audiodev", audiodev(machine, backend));
         list.pair("-device", "virtio-sound-pci,audiodev=sound,streams=2");
     }
+    for (tag, share) in machine.devices.shares_by_tag() {
+        // Files are made as whoever runs QEMU, which need not be root.
+        let (path, only) =
+            (path(Path::new(&share.host)), if share.read_only { ",readonly=on" } else { "" });
+        list.pair(
+            "-fsdev",
+            format!("local,id={tag},path={path},security_model=none,multidevs=remap{only}"),
+        );
+        list.pair("-device", format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}"));
+    }
     for address in &machine.devices.pci {
         list.pair("-device", format!("vfio-pci,host={address}"));
     }

@@ -1,7 +1,9 @@
 //! What the guest is told, in the form in which systemd takes it: SMBIOS strings in a file that only
 //! its owner can read, so that no secret stands in an argument list.
 
-use archibald_machine::{Machine, Settings, SettingsUser};
+use std::path::PathBuf;
+
+use archibald_machine::{Cluster, Machine, Settings, SettingsCluster, SettingsUser};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha_crypt::{Sha512Params, sha512_simple};
@@ -21,6 +23,25 @@ pub enum CredentialError {
         /// Size of the encoded credential in bytes.
         size: usize,
     },
+    /// The cluster's key is not to be had.
+    #[error("the cluster's munge key {path} cannot be read: {source}", path = .path.display())]
+    MungeKey {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// That file is not a key.
+    #[error(
+        "{path} is no munge key: it has {size} bytes, and not 32 to 1024",
+        path = .path.display()
+    )]
+    NoMungeKey {
+        /// The file.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: usize,
+    },
     /// A password could not be hashed.
     #[error("the password of \"{user}\" cannot be hashed: {message}")]
     Hash {
@@ -34,7 +55,7 @@ pub enum CredentialError {
 /// The settings of this launch. Every user may log in with `key` besides their own keys.
 ///
 /// # Errors
-/// When a password cannot be hashed.
+/// When a password cannot be hashed, or the key of the machine's cluster not be read.
 pub fn settings(
     machine: &Machine,
     key: &str,
@@ -59,7 +80,26 @@ pub fn settings(
             authorized_keys,
         });
     }
-    Ok(Settings::new(machine, users, host_key, judged))
+    let mut settings = Settings::new(machine, users, host_key, judged);
+    settings.cluster = machine.cluster.as_ref().map(cluster).transpose()?;
+    Ok(settings)
+}
+
+/// What a node of this cluster is told.
+///
+/// # Errors
+/// When its key cannot be read, or is none.
+pub fn cluster(cluster: &Cluster) -> Result<SettingsCluster, CredentialError> {
+    let path = cluster.munge_key.clone();
+    let munge_key = match std::fs::read(&path) {
+        Ok(key) => key,
+        Err(source) => return Err(CredentialError::MungeKey { path, source }),
+    };
+    // MUNGE_KEY_LEN_MIN_BYTES and _MAX_BYTES of munge 0.5.14 and later.
+    match munge_key.len() {
+        32..=1024 => Ok(SettingsCluster { controller: cluster.controller.clone(), munge_key }),
+        size => Err(CredentialError::NoMungeKey { path, size }),
+    }
 }
 
 /// The SMBIOS string that carries the settings.

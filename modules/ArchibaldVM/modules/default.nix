@@ -8,6 +8,7 @@
     ./network.nix
     ./streamdb.nix
     ./guest.nix
+    ./cluster.nix
     ./tools.nix
     ./image.nix
   ];

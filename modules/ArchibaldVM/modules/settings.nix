@@ -87,6 +87,7 @@ in
       devices = table {
         pci = key (types.listOf types.str) "Devices handed over by VFIO.";
         usb = key (types.listOf types.str) "USB devices handed over.";
+        shares = key (types.listOf (types.strMatching "/[^: ]+(:/[^: ]+)?(:ro)?")) "Folders of the host.";
         sound = key (types.enum [ "off" "none" "pipewire" "jack" "alsa" ]) "What QEMU plays the machine's sound card through.";
       };
       users = mkOption {
@@ -104,6 +105,14 @@ in
         enable = key types.bool "Whether the store runs.";
         port = key types.port "Its TCP port in the machine.";
         open = key types.bool "Whether a machine on a bridge lets in who has no token.";
+      };
+      cluster = table {
+        controller = mkOption {
+          type = types.nullOr (types.strMatching "[a-zA-Z0-9.-]+(:[0-9]+)?");
+          default = null;
+          description = "Where slurmctld of the cluster listens that the machine is a node of; null: of none.";
+        };
+        munge-key = mkOption { type = types.str; default = "/etc/munge/munge.key"; description = "The cluster's munge key on the host."; };
       };
     };
 

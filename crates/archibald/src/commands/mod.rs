@@ -20,6 +20,7 @@ pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod measure;
 pub(crate) mod new;
+pub(crate) mod nodes;
 pub(crate) mod record;
 pub(crate) mod report;
 pub(crate) mod restart;

@@ -13,7 +13,9 @@ pub(crate) struct Restart {
 
 impl Restart {
     pub(crate) fn run(self) -> Result<u8, Failure> {
-        Stop::of(self.up.instance_name()?).run()?;
+        for name in self.up.instance_names()? {
+            Stop::of(name).run()?;
+        }
         self.up.run()
     }
 }

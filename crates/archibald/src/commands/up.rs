@@ -13,16 +13,18 @@ use archibald_machine::units::{Bytes, Forward, Transport};
 use archibald_machine::{Machine, StoreDoor};
 use archibald_vm::accel::{self, Choice};
 use archibald_vm::argv::{Accelerator, BootFiles, argv, forwarded, forwarded_by_qemu};
+use archibald_vm::credentials::{self, CredentialError};
 use archibald_vm::instance::{Instance, RECORD_SCHEMA, Record, Status};
 use archibald_vm::launch::{Event, Launch, StartError};
+use archibald_vm::ports;
 use archibald_vm::qemu::Qemu;
 use archibald_vm::relay::is_relayed;
 use archibald_vm::snapshot::{self, Snapshot};
 use archibald_vm::ssh::{Door, Identity};
-use archibald_vm::{credentials, ports};
 
 use super::build::{self, How};
 use super::check;
+use super::nodes::Nodes;
 use super::stop::absent;
 use crate::borrowed;
 use crate::failure::{Context as _, Exit, Failure};
@@ -50,6 +52,8 @@ pub(crate) struct Up {
     /// Leave the checks out.
     #[arg(long)]
     no_check: bool,
+    #[command(flatten)]
+    nodes: Nodes,
     #[command(flatten)]
     how: How,
     /// The checks' outcome for programs.
@@ -94,6 +98,7 @@ impl Up {
             recreate: false,
             snapshot: Some(snapshot),
             no_check: true,
+            nodes: Nodes::default(),
             how: How { locked: false, quiet },
             json: false,
         }
@@ -130,13 +135,24 @@ impl Up {
         Ok(Some(found))
     }
 
-    /// The name of the machine that this is about.
-    pub(crate) fn instance_name(&self) -> Result<String, Failure> {
-        Ok(places::machine_file(self.file.as_deref())?.machine.name)
+    /// The names of the machines that this is about.
+    pub(crate) fn instance_names(&self) -> Result<Vec<String>, Failure> {
+        Ok(self.files()?.into_iter().map(|file| file.machine.name).collect())
+    }
+
+    fn files(&self) -> Result<Vec<MachineFile>, Failure> {
+        self.nodes.of(places::machine_file(self.file.as_deref())?)
     }
 
     pub(crate) fn run(self) -> Result<u8, Failure> {
-        let file = places::machine_file(self.file.as_deref())?;
+        let mut worst = 0;
+        for file in self.files()? {
+            worst = worst.max(self.one(&file)?);
+        }
+        Ok(worst)
+    }
+
+    fn one(&self, file: &MachineFile) -> Result<u8, Failure> {
         let instance = places::directories().instance(&file.machine.name);
         let lock = instance.lock("archibald up")?;
         if matches!(instance.status()?, Status::Running { .. }) {
@@ -146,7 +162,7 @@ impl Up {
             }
             terminal::complain(&format!("\"{}\" runs already", instance.name()));
         } else {
-            self.start(&file, &instance)?;
+            self.start(file, &instance)?;
         }
         drop(lock);
         if self.no_check { Ok(0) } else { check::check(&instance, self.json) }
@@ -169,6 +185,16 @@ impl Up {
             ports_free(machine, &file.path)?;
         }
         borrowed::possible(machine)?;
+        for share in &machine.devices.shares {
+            if !Path::new(&share.host).is_dir() {
+                let message = format!("devices.shares: {} is no folder of this host", share.host);
+                return Err(Failure::new(Exit::Use, message)
+                    .with_remedy(format!("Make it, or change {}.", file.path.display())));
+            }
+        }
+        if let Some(cluster) = &machine.cluster {
+            credentials::cluster(cluster).map_err(unknown)?;
+        }
         // Held until the keeper, which has it from here, holds it itself.
         let (image, boot) = self.image(file, instance, &steps, &cancel)?;
         let choice = match &snapshot {
@@ -283,16 +309,15 @@ impl Up {
         for note in borrowed::hand_over(instance, machine)? {
             steps.note(&note);
         }
-        let mut settings = credentials::settings(machine, &public, host_key, judged)
-            .map_err(|error| Failure::new(Exit::Use, error))?;
+        let mut settings =
+            credentials::settings(machine, &public, host_key, judged).map_err(unknown)?;
         if let Some(network) = &network {
             settings.dns = network.name_server;
             let token = machine.store_wants_token().then(|| instance.store_token()).transpose()?;
             let anywhere = machine.network.is_open_to_others();
             settings.store_door = Some(StoreDoor { token, anywhere });
         }
-        let credentials =
-            credentials::smbios(&settings).map_err(|error| Failure::new(Exit::Use, error))?;
+        let credentials = credentials::smbios(&settings).map_err(unknown)?;
         instance.write("credentials", credentials.as_bytes(), 0o600)?;
         let slow = choice.accelerator == Accelerator::Tcg;
         let patience = self.timeout.unwrap_or(if slow { 600 } else { 120 });
@@ -312,6 +337,23 @@ impl Up {
             patience: Duration::from_secs(patience),
             state: None,
         })
+    }
+}
+
+/// Why the machine cannot be told what it should be.
+pub(super) fn unknown(error: CredentialError) -> Failure {
+    let remedy = match &error {
+        CredentialError::MungeKey { .. } => Some(
+            "It is that of the cluster's other hosts: copy it here, and name it by --munge-key or \
+             cluster.munge-key; root may read /etc/munge/munge.key.",
+        ),
+        CredentialError::NoMungeKey { .. } => Some("`mungekey --create` makes one."),
+        _ => None,
+    };
+    let failure = Failure::new(Exit::Use, error);
+    match remedy {
+        Some(remedy) => failure.with_remedy(remedy),
+        None => failure,
     }
 }
 

@@ -7,6 +7,7 @@ mod kernel;
 mod limits;
 mod login;
 mod network;
+mod outside;
 mod row;
 mod store;
 mod tools;
@@ -49,6 +50,7 @@ pub fn check(root: &Root, settings: &Settings, programs: &dyn Run) -> Report {
         rows.extend(login::rows(machine));
         rows.extend(store::rows(machine));
         rows.extend(network::rows(machine));
+        rows.extend(outside::rows(machine));
         rows.extend(tools::rows(machine));
         // Last on this side: at the end of a boot it may still be at work.
         rows.push(kernel::rtirq(machine));

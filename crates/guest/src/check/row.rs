@@ -23,6 +23,8 @@ pub enum Group {
     Store,
     /// Ports.
     Network,
+    /// Folders of the host, and the cluster.
+    Outside,
     /// Programs.
     Tools,
 }
@@ -37,6 +39,7 @@ impl Group {
             Self::Login => "Login",
             Self::Store => "StreamDB",
             Self::Network => "Network",
+            Self::Outside => "Others",
             Self::Tools => "Tools",
         }
     }

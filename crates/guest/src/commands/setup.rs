@@ -24,6 +24,8 @@ const JACK_LINK: &str = "/etc/archibald/jack";
 const PIPEWIRE_LIBJACK: &str = "/usr/lib/archibald/libjack-pipewire";
 /// Of this boot only: it comes with the settings, and a copy on the disk would go along with the image.
 const HOST_KEY: &str = "/run/archibald/ssh_host_ed25519_key";
+/// Where munged reads the key of a cluster; on the disk, and replaced at every start.
+const MUNGE_KEY: &str = "/etc/munge/munge.key";
 /// Where systemd finds credentials that units import (systemd.exec(5)).
 const STORE_TOKEN: &str = "/run/credstore/streamdb.token";
 
@@ -62,8 +64,33 @@ pub(crate) fn set_up(
         root.write(STORE_TOKEN, format!("{token}\n").as_bytes(), 0o600)
             .map_err(GuestError::file("write", root.path(STORE_TOKEN)))?;
     }
+    if let Some(cluster) = &settings.cluster {
+        give_munge_key(root, &cluster.munge_key)?;
+    }
     // Last, because it is also the sign that all of this is done: units of both servers wait for it.
     write(root, &format!("{STATE}/{}", settings.server.word()), "")
+}
+
+/// munged takes a key only if it is its own and nobody else may read it.
+fn give_munge_key(root: &Root, key: &[u8]) -> Result<(), GuestError> {
+    let file = root.path(MUNGE_KEY);
+    root.write(MUNGE_KEY, key, 0o400).map_err(GuestError::file("write", &file))?;
+    let passwd = root.read("/etc/passwd").unwrap_or_default();
+    let (user, group) = ids(&passwd, "munge").ok_or_else(|| {
+        let absent = std::io::Error::other("there is no user munge, so no package munge");
+        GuestError::file("give away", &file)(absent)
+    })?;
+    match rustix::process::geteuid().is_root() {
+        true => chown(&file, Some(user), Some(group)).map_err(GuestError::file("give away", &file)),
+        false => Ok(()),
+    }
+}
+
+/// The user's number and that of its group.
+fn ids(passwd: &str, name: &str) -> Option<(u32, u32)> {
+    let line = passwd.lines().find(|line| line.split(':').next() == Some(name))?;
+    let mut fields = line.split(':').skip(2);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
 fn write(root: &Root, path: &str, content: &str) -> Result<(), GuestError> {
@@ -223,7 +250,8 @@ fn choose_libjack(root: &Root, server: AudioServer, programs: &dyn Run) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use archibald_machine::StoreDoor;
+    use archibald_machine::units::Endpoint;
+    use archibald_machine::{SettingsCluster, StoreDoor};
 
     use super::*;
     use crate::run::tests::{Canned, says};
@@ -309,6 +337,22 @@ mod tests {
         let mode = fs::metadata(root.path(STORE_TOKEN)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(root.read(STORE_TOKEN).unwrap(), "0123456789abcdef\n");
+    }
+
+    #[test]
+    fn the_cluster_s_key_is_munged_s_alone() {
+        let (_folder, root) = image();
+        let mut settings = example();
+        let controller = Endpoint { host: "192.168.122.1".to_owned(), port: 6817 };
+        settings.cluster = Some(SettingsCluster { controller, munge_key: vec![7; 128] });
+        let error = set_up(&root, &settings, &tools()).unwrap_err();
+        assert!(error.to_string().contains("no package munge"), "{error}");
+        let passwd = root.read("/etc/passwd").unwrap() + "munge:x:101:102::/run/munge:/bin/false\n";
+        root.write("/etc/passwd", passwd.as_bytes(), 0o644).unwrap();
+        set_up(&root, &settings, &tools()).unwrap();
+        let found = fs::metadata(root.path(MUNGE_KEY)).unwrap();
+        assert_eq!((found.len(), found.permissions().mode() & 0o777), (128, 0o400));
+        assert_eq!(ids(&passwd, "munge"), Some((101, 102)));
     }
 
     #[test]

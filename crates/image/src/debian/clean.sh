@@ -8,7 +8,7 @@ find dev proc sys run tmp var/tmp -mindepth 1 -xdev -delete
 # What a machine makes for itself at its first boot.
 rm -f etc/ssh/ssh_host_* etc/hostname etc/.pwd.lock var/lib/dbus/machine-id
 rm -f var/lib/systemd/random-seed var/lib/systemd/credential.secret root/.bash_history
-rm -f etc/ssl/private/ssl-cert-snakeoil.key etc/ssl/certs/ssl-cert-snakeoil.pem
+rm -f etc/munge/munge.key etc/ssl/private/ssl-cert-snakeoil.key etc/ssl/certs/ssl-cert-snakeoil.pem
 [ -h etc/resolv.conf ] || rm -f etc/resolv.conf
 : >etc/machine-id
 chmod 0444 etc/machine-id

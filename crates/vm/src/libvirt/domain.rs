@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use archibald_machine::units::Share;
 use archibald_machine::{Machine, NetworkMode, Settings};
 
 use super::xml::Element;
@@ -24,6 +25,8 @@ mod slot {
     pub(super) const USB: u8 = 0x13;
     pub(super) const NETWORK: u8 = 0x14;
     pub(super) const SOUND: u8 = 0x15;
+    /// Of the first shared folder; the machine file has eight at most.
+    pub(super) const SHARES: u8 = 0x16;
 }
 
 /// The domain's XML.
@@ -241,6 +244,7 @@ fn devices(export: &Export<'_>) -> Element {
         .holding([disk(export), usb, serial.holding([at(slot::SERIAL)]), ready, console])
         .holding(interface(machine))
         .holding([video])
+        .holding(shares(machine))
         .holding(host_devices(machine))
         .holding([without("memballoon"), random])
 }
@@ -290,6 +294,26 @@ fn interface(machine: &Machine) -> Option<Element> {
         Element::new("rom").with("enabled", "no"),
         at(slot::NETWORK),
     ]))
+}
+
+fn shares(machine: &Machine) -> Vec<Element> {
+    let filesystem = |(slot, (tag, share)): (u8, (String, &Share))| {
+        // Squashed: files are made as the account that QEMU runs as.
+        let element = Element::new("filesystem")
+            .with("type", "mount")
+            .with("accessmode", "squash")
+            .with("multidevs", "remap")
+            .holding([
+                Element::new("source").with("dir", &share.host),
+                Element::new("target").with("dir", tag),
+            ]);
+        let element = match share.read_only {
+            true => element.holding([Element::new("readonly")]),
+            false => element,
+        };
+        element.holding([at(slot)])
+    };
+    (slot::SHARES..).zip(machine.devices.shares_by_tag()).map(filesystem).collect()
 }
 
 fn host_devices(machine: &Machine) -> Vec<Element> {

@@ -38,6 +38,7 @@ let
       singleton = element: [ element ];
       foldr = f: last: list:
         if list == [ ] then last else f (head list) (foldr f last (tail list));
+      init = list: genList (elemAt list) (length list - 1);
       last = list: elemAt list (length list - 1);
       range = from: to: if from > to then [ ] else genList (n: from + n) (to - from + 1);
       unique = foldl' (seen: element: if elem element seen then seen else seen ++ [ element ]) [ ];

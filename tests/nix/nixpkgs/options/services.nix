@@ -52,6 +52,12 @@ in
     udev.packages = option (types.listOf types.path) [ ];
     das_watchdog.enable = flag;
 
+    # nixos/modules/services/security/munge.nix
+    munge = {
+      enable = flag;
+      password = option types.path "/etc/munge/munge.key";
+    };
+
     # nixos/modules/services/networking/dnsmasq.nix
     dnsmasq = {
       enable = flag;

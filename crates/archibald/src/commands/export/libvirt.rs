@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::{DISK, image_of, remember};
 use crate::commands::build::{self, How};
 use crate::commands::doctor;
-use crate::commands::up::{Accel, boot_files, create_disk};
+use crate::commands::up::{Accel, boot_files, create_disk, unknown};
 use crate::failure::{Context as _, Exit, Failure};
 use crate::places::{self, MachineFile};
 use crate::terminal::{self, Steps};
@@ -172,8 +172,8 @@ impl Libvirt {
         let identity = Identity::ensure(&out.join("ssh"), &machine.name).context("SSH keys")?;
         let public = identity.public_key().context("SSH keys")?;
         let host_key = identity.host_key().context("SSH keys")?;
-        let mut settings = credentials::settings(machine, &public, host_key, judged)
-            .map_err(|error| Failure::new(Exit::Use, error))?;
+        let mut settings =
+            credentials::settings(machine, &public, host_key, judged).map_err(unknown)?;
         if machine.network.is_on_bridge() {
             let token = machine.store_wants_token().then(|| place.store_token()).transpose()?;
             settings.store_door = Some(StoreDoor { token, anywhere: false });

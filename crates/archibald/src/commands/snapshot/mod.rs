@@ -70,7 +70,7 @@ impl From<SnapshotError> for Failure {
             }
             SnapshotError::Qmp(_) | SnapshotError::State(_) => (
                 Exit::Environment,
-                "Devices handed over whole, a sound card and KVM's own processor model cannot be saved; for the \
+                "Devices handed over whole, shared folders, a sound card and KVM's own processor model cannot be saved; for the \
                  last, machine.cpu = \"host,pmu=off\" can."
                     .to_owned(),
             ),

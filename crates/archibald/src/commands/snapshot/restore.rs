@@ -30,8 +30,8 @@ pub(super) struct Restore {
 impl Restore {
     pub(super) fn run(self) -> Result<u8, Failure> {
         let begun = Instant::now();
+        let name = places::machine_file(self.file.as_deref())?.machine.name;
         let up = Up::to_snapshot(self.file, self.snapshot.clone(), self.quiet);
-        let name = up.instance_name()?;
         let instance = places::directories().instance(&name);
         if matches!(instance.status()?, Status::Running { .. }) {
             if !self.force {

@@ -1,0 +1,2 @@
+# expect: a node of a cluster needs network.mode = "bridge"
+{ archibald.machine.cluster.controller = "head:6817"; }
