@@ -146,6 +146,11 @@ fn by_pulse(world: &World) {
         "{told:#}"
     );
     a_tone_comes_back(world);
+    let said = audio(world, &["status", "--measure", "2s", "--json"]);
+    let told: serde_json::Value =
+        serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{}{}", said.out, said.err));
+    let trip = &told["round-trip"];
+    assert!(trip["heard"].as_u64().unwrap() > 0 && trip["most-us"].is_u64(), "{told:#}");
 
     // The machine's side begins anew.
     let words = ["exec", "--", "systemctl", "--user", "restart", "pipewire", "pipewire-pulse"];
@@ -221,6 +226,8 @@ fn by_netjack2(world: &World) {
     let server = jackd(world, "1024");
     connect("attic: connected to jackd");
     connect("attic: is connected to jackd");
+    let measured = audio(world, &["status", "--measure"]);
+    assert!(measured.out.contains("measure audio --here --through"), "{}", measured.out);
     let (held, told) = status(world);
     assert_eq!((held, &told["way"]), (0, &"netjack2".into()), "{told:#}");
     // Its datagrams come from the forwarded port, and from no other.

@@ -1,11 +1,14 @@
 //! `archibald audio status`: what is connected, what it holds back, and the xruns of both ends.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::machine::Seen;
 use super::pulse::Direction;
 use super::{By, Host, netjack2, pulse};
 use crate::commands::exec::Remote;
+use crate::commands::measure::{self, Heard, Way};
 use crate::failure::Failure;
 use crate::terminal;
 
@@ -20,6 +23,9 @@ pub(super) struct Status {
     /// Which way, where this host has both servers.
     #[arg(long, value_enum)]
     by: Option<By>,
+    /// Measure the round trip as well, for 3s or so long: bursts of noise into the machine and back.
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "3s", value_parser = measure::duration)]
+    measure: Option<Duration>,
     /// For programs.
     #[arg(long)]
     json: bool,
@@ -56,13 +62,23 @@ impl Status {
                 None,
             ),
         };
+        let by_pulse = way.starts_with("pulse");
         let whole = halves.iter().all(|half| half.connected);
+        let trip = self.measure.map(|length| match (whole, by_pulse) {
+            (true, true) => measured(&remote, name, length),
+            (true, false) => Ok(Trip::Not(
+                "`archibald measure audio --here --through` does it: docs/guides/network-audio.md",
+            )),
+            (false, _) => Ok(Trip::Not("not connected")),
+        });
+        let trip = trip.transpose()?;
         if self.json {
             terminal::say_json(&json!({
                 "schema": 1, "name": name, "emulated": emulated, "way": way, "server": server,
                 "connected": whole,
                 "play": halves[0].to_json(), "record": halves[1].to_json(),
                 "xruns": { "host": host_xruns, "machine": seen.xruns },
+                "round-trip": trip.as_ref().map(Trip::to_json),
             }));
             return Ok(u8::from(!whole));
         }
@@ -78,6 +94,7 @@ impl Status {
             "xruns",
             format!("host {}, machine {}{word}", count(host_xruns), count(seen.xruns)),
         ));
+        rows.extend(trip.map(|trip| ("round trip", trip.words(word))));
         let rows = rows.into_iter().map(|(key, value)| vec![key.to_owned(), value]).collect();
         terminal::say(&terminal::table(&[], rows));
         if !whole {
@@ -85,6 +102,56 @@ impl Status {
         }
         Ok(u8::from(!whole))
     }
+}
+
+/// What measuring the round trip gave.
+enum Trip {
+    /// Why nothing.
+    Not(&'static str),
+    Heard(Heard),
+}
+
+/// From a program's first frame into the device that plays, to getting it from the one that records.
+fn measured(remote: &Remote, name: &str, length: Duration) -> Result<Trip, Failure> {
+    Way::check()?;
+    let [play, record] = Direction::BOTH.map(|direction| direction.device(name));
+    Ok(Trip::Heard(Way::by_devices(&remote.machine, play, record).measure(length)?))
+}
+
+impl Trip {
+    fn words(&self, word: &str) -> String {
+        let heard = match self {
+            Self::Not(why) => return format!("not measured: {why}"),
+            Self::Heard(heard) => heard,
+        };
+        let ms = |ns: Option<u64>| {
+            #[allow(clippy::cast_precision_loss)]
+            ns.map(|ns| format!("{:.1} ms", ns as f64 / 1e6))
+        };
+        let (middle, most) = (ms(middle(heard)), ms(heard.histogram.max_ns()));
+        let came = format!("{} of {} bursts came back", heard.histogram.count(), heard.sent);
+        match middle.zip(most) {
+            Some((middle, most)) => {
+                format!("half within {middle}, all within {most}{word}; {came}")
+            }
+            None => came,
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        match self {
+            Self::Not(why) => json!({ "not-measured": why }),
+            Self::Heard(heard) => json!({
+                "sent": heard.sent, "heard": heard.histogram.count(),
+                "middle-us": middle(heard).map(|ns| ns / 1000),
+                "most-us": heard.histogram.max_ns().map(|ns| ns / 1000),
+            }),
+        }
+    }
+}
+
+fn middle(heard: &Heard) -> Option<u64> {
+    heard.histogram.quantile(0.5).map(|middle| middle.at_most_ns)
 }
 
 fn by_pulse(server: &pulse::Server, name: &str, seen: &Seen) -> Result<[Half; 2], Failure> {

@@ -18,6 +18,8 @@ use std::path::PathBuf;
 use archibald_latency::{Report, Run, Verdict};
 
 pub(crate) use audio::Told;
+pub(crate) use sound::{Heard, Way};
+pub(crate) use wakeup::duration;
 
 use crate::failure::{Context as _, Failure};
 use crate::{places, terminal};

@@ -12,10 +12,10 @@ use archibald_latency::{
     Conditions, Cost, Histogram, Limit, NamedHistogram, RUN_SCHEMA, Report, Run, Target, Window,
 };
 use archibald_machine::units::Transport;
-use archibald_machine::{Machine, NetworkMode};
+use archibald_machine::{Machine, NetworkMode, SOUND_PORT};
 
 use super::place::Place;
-use super::sound::{Heard, Way};
+use super::sound::{Heard, LATENCY_MS, Way};
 use super::store::Keep;
 use super::{tell, wakeup};
 use crate::commands::exec::Remote;
@@ -51,7 +51,7 @@ pub(crate) struct Network {
     #[arg(long, value_name = "US")]
     target: Option<u64>,
     /// Milliseconds of latency that PulseAudio's client asks for, playing and recording alike.
-    #[arg(long, value_name = "MS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=2000))]
+    #[arg(long, value_name = "MS", default_value_t = LATENCY_MS, value_parser = clap::value_parser!(u32).range(1..=2000))]
     latency: u32,
     #[command(flatten)]
     keep: Keep,
@@ -78,7 +78,7 @@ impl Network {
         let (mut histograms, mut other) =
             both(&remote, self.length, &mut |what: &str| steps.step(what))?;
         let sound = sound.and_then(|way| {
-            steps.step(&format!("sound by {} for {} s", way.door, self.length.as_secs()));
+            steps.step(&format!("sound by port {SOUND_PORT} for {} s", self.length.as_secs()));
             way.measure(self.length).map_err(|failure| failure.words().0)
         });
         steps.finish();

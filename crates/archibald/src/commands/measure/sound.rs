@@ -1,4 +1,5 @@
-//! The round trip of sound by the machine's PulseAudio door (port 4713): bursts are played into it by
+//! The round trip of sound by the machine's PulseAudio door (port 4713), or by this host's own server and what
+//! it has connected to the machine: bursts are played into it by
 //! pacat and heard again from the monitor of the same sink by another one. PulseAudio's own client speaks
 //! the protocol; here is what it plays, and when that came back.
 
@@ -17,6 +18,8 @@ use super::place;
 use crate::failure::{Exit, Failure};
 
 const PROGRAM: &str = "pacat";
+/// Milliseconds of latency that a client asks for each way, unless told.
+pub(super) const LATENCY_MS: u32 = 20;
 /// Both channels of one frame, 32-bit floats.
 const FRAME: usize = 8;
 /// Left out: streams begin with a buffer that fills.
@@ -34,18 +37,21 @@ const PAUSE: Duration = Duration::from_millis(40);
 const SPREAD_US: u64 = 40_000;
 
 /// The way to the machine's sink and back.
-pub(super) struct Way {
-    pub(super) door: SocketAddr,
+pub(crate) struct Way {
+    /// The server that is played to; this host's own when absent.
+    pub(super) door: Option<SocketAddr>,
+    sink: String,
+    source: String,
     rate: u32,
     latency_ms: u32,
 }
 
 /// What the bursts told.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+pub(crate) struct Heard {
     /// From handing a burst's first frame to the player to getting it from the recorder.
-    pub(super) histogram: Histogram,
-    pub(super) sent: u64,
+    pub(crate) histogram: Histogram,
+    pub(crate) sent: u64,
     player: Told,
     recorder: Told,
 }
@@ -74,11 +80,22 @@ impl Way {
             .network
             .reached_at(SOUND_PORT)
             .ok_or_else(|| format!("network.forward has no \"{SOUND_PORT}:{SOUND_PORT}\""))?;
-        Ok(Self { door, rate: machine.audio.rate.0, latency_ms })
+        Ok(Self {
+            door: Some(door),
+            sink: "@DEFAULT_SINK@".to_owned(),
+            source: "@DEFAULT_MONITOR@".to_owned(),
+            rate: machine.audio.rate.0,
+            latency_ms,
+        })
+    }
+
+    /// By two devices of this host's own server: one plays into the machine, one records what it plays.
+    pub(crate) fn by_devices(machine: &Machine, sink: String, source: String) -> Self {
+        Self { door: None, sink, source, rate: machine.audio.rate.0, latency_ms: LATENCY_MS }
     }
 
     /// Whether the client is here, before anything is measured.
-    pub(super) fn check() -> Result<(), Failure> {
+    pub(crate) fn check() -> Result<(), Failure> {
         let found = Command::new(PROGRAM)
             .arg("--version")
             .stdin(Stdio::null())
@@ -89,9 +106,9 @@ impl Way {
     }
 
     /// Sends bursts for so long, each after the one before was heard or given up.
-    pub(super) fn measure(&self, length: Duration) -> Result<Heard, Failure> {
-        let mut player = Client::start(self, "--playback", "@DEFAULT_SINK@")?;
-        let mut recorder = Client::start(self, "--record", "@DEFAULT_MONITOR@")?;
+    pub(crate) fn measure(&self, length: Duration) -> Result<Heard, Failure> {
+        let mut player = Client::start(self, "--playback", &self.sink)?;
+        let mut recorder = Client::start(self, "--record", &self.source)?;
         let pieces = recorder.pieces();
         let Some(into) = player.child.stdin.take() else { return Err(player.ended()) };
         player.wait()?;
@@ -236,11 +253,11 @@ impl Client {
     fn start(way: &Way, direction: &str, device: &str) -> Result<Self, Failure> {
         let mut child = Command::new(PROGRAM)
             .args([direction, "--verbose", "--raw", "--format=float32le", "--channels=2"])
-            .arg(format!("--server=tcp:{}", way.door))
+            .args(way.door.map(|door| format!("--server=tcp:{door}")))
             .arg(format!("--device={device}"))
             .arg(format!("--rate={}", way.rate))
             .arg(format!("--latency-msec={}", way.latency_ms))
-            .arg("--client-name=archibald measure network")
+            .arg("--client-name=archibald")
             .env("LC_ALL", "C")
             // Has the last word on every stream of a client.
             .env_remove("PULSE_LATENCY_MSEC")
@@ -363,7 +380,7 @@ mod tests {
 
     fn way(text: &str) -> Result<SocketAddr, String> {
         let machine = Machine::parse("test", text, &Default::default()).unwrap();
-        Way::of(&machine, 20).map(|way| way.door)
+        Way::of(&machine, 20).map(|way| way.door.unwrap())
     }
 
     #[test]
@@ -374,7 +391,7 @@ mod tests {
         // Nobody is reached at the address that stands for all of them.
         let mut machine = Machine::parse("test", forward, &Default::default()).unwrap();
         machine.network.bind = Ipv4Addr::UNSPECIFIED.into();
-        assert_eq!(Way::of(&machine, 20).unwrap().door, "127.0.0.1:8713".parse().unwrap());
+        assert_eq!(Way::of(&machine, 20).unwrap().door, "127.0.0.1:8713".parse().ok());
         let reason = way("[network]\nforward = [\"2222:22\", \"4713:4713/udp\"]\n").unwrap_err();
         assert!(reason.contains("network.forward has no \"4713:4713\""), "{reason}");
         let reason = way("[audio]\nserver = \"jack\"\n").unwrap_err();
