@@ -468,7 +468,8 @@ fn netjack2_carries_the_coded_sequence_whole() {
     assert!(trips.len() == 1 && trip % 32 == 0 && (64..=160).contains(&trip), "{whole}");
     println!("NetJACK2: {frames} frames whole, {trip} frames there and back (virtual time)");
 
-    let drops = measure("drops", 3, "3 200 '--fault drop:3@168000'");
+    // As late as the whole one: while the graph comes to rest, a period is lost now and then.
+    let drops = measure("drops", 3, "3 1500 '--fault drop:3@240000'");
     assert_eq!(drops["breaks"].as_array().unwrap().len(), 1, "{drops}");
     assert_eq!(drops["breaks"][0]["jump"], 3, "{drops}");
     assert!(world.is_quiet());
