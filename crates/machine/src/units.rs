@@ -410,7 +410,7 @@ impl FromStr for Share {
     fn from_str(text: &str) -> Result<Self, NotA> {
         let error = || {
             not_a(
-                "\"/FOLDER\", \"/FOLDER:/FOLDER-IN-THE-MACHINE\" or the same with \":ro\" at its end",
+                "\"/FOLDER\", \"/FOLDER:/FOLDER-IN-THE-MACHINE\" or the same with \":ro\" at its end; in the machine in /srv, /mnt or a home, say",
             )
         };
         let (folders, read_only) = match text.strip_suffix(":ro") {
@@ -424,7 +424,14 @@ impl FromStr for Share {
         };
         let whole =
             |path: &str| path.strip_prefix('/').is_some_and(|parts| parts.split('/').all(plain));
-        match whole(host) && whole(guest) {
+        // What is there already is the system's, and a boot that loses it does not come up.
+        let own = [
+            "bin", "boot", "dev", "etc", "lib", "lib64", "proc", "root", "run", "sbin", "sys",
+            "usr", "var",
+        ];
+        let top = guest.split('/').nth(1).unwrap_or_default();
+        let free = !own.contains(&top) && guest != "/home" && guest != "/tmp";
+        match whole(host) && whole(guest) && free {
             true => Ok(Self { host: host.to_owned(), guest: guest.to_owned(), read_only }),
             false => Err(error()),
         }
@@ -561,7 +568,9 @@ mod tests {
         let share = |text: &str| text.parse::<Share>().map(|share| share.to_string()).ok();
         assert_eq!(share("/srv/farm").as_deref(), Some("/srv/farm:/srv/farm"));
         assert_eq!(share("/a,b:/mnt/x:ro").as_deref(), Some("/a,b:/mnt/x:ro"));
-        for wrong in ["", "/", "srv", "/srv/../etc", "/srv/", "/a:b", "/a:/b:rw", "/a b", ":ro"] {
+        for wrong in
+            ["", "/", "srv", "/srv/../etc", "/srv/", "/a:b", "/a:/b:rw", "/a b", ":ro", "/a:/etc/x"]
+        {
             assert_eq!(share(wrong), None, "{wrong}");
         }
     }

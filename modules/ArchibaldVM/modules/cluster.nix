@@ -22,7 +22,15 @@ let
     lib.nameValuePair (lib.last folders) {
       device = "share${toString place}";
       fsType = "9p";
-      options = [ "trans=virtio" "version=9p2000.L" "msize=524288" "nofail" ] ++ lib.optional readOnly "ro";
+      options = [
+        "trans=virtio"
+        "version=9p2000.L"
+        "msize=524288"
+        "nofail"
+        # Homes are made first, and jobs begin last.
+        "x-systemd.after=archibald-guest-setup.service"
+        "x-systemd.before=archibald-node.service"
+      ] ++ lib.optional readOnly "ro";
     };
 in
 {
@@ -34,13 +42,17 @@ in
         message = "cluster.controller of the machine file: a node of a cluster needs network.mode = \"bridge\"";
       }];
       services.munge.enable = true;
+      # By which the Debian image's unit and archibald-guest know it.
+      systemd.services.munged.aliases = [ "munge.service" ];
+      # slurm.conf comes from the controller and names its SlurmUser.
+      users.users.slurm = { isSystemUser = true; group = "slurm"; };
+      users.groups.slurm = { };
       networking.firewall.allowedTCPPorts = [ 6818 ];
       systemd.services.archibald-node = {
         description = unit.Unit.Description;
         wantedBy = [ "multi-user.target" ];
-        # NixOS calls munge's unit munged.service.
-        wants = map (lib.replaceStrings [ "munge.service" ] [ "munged.service" ]) (words unit.Unit.Wants);
-        after = map (lib.replaceStrings [ "munge.service" ] [ "munged.service" ]) (words unit.Unit.After);
+        wants = words unit.Unit.Wants;
+        after = words unit.Unit.After;
         unitConfig = { inherit (unit.Unit) ConditionCredential; };
         environment.CONTROLLER = if lib.hasInfix ":" controller then controller else "${controller}:6817";
         serviceConfig = unit.Service // {

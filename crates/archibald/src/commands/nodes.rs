@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use archibald_machine::units::{Endpoint, Network4};
-use archibald_machine::{Machine, NetworkMode, SLURMCTLD_PORT};
+use archibald_machine::{Machine, NetworkMode, Os, SLURMCTLD_PORT};
 
 use crate::failure::{Context as _, Exit, Failure};
 use crate::places::{self, MachineFile};
@@ -38,6 +38,13 @@ impl Nodes {
             return Err(Failure::new(Exit::Use, message)
                 .with_remedy("Write mode = \"bridge\" under [network] (docs/bridge.md)."));
         };
+        if file.machine.image.os == Os::NixOs {
+            let message = "what a NixOS machine is stands in its machine file, from which its system is built";
+            return Err(Failure::new(Exit::Use, message).with_remedy(
+                "Write [cluster] into it instead of --join; for several nodes, a file for each.",
+            ));
+        }
+        self.only_one_has(&file)?;
         let key = match &self.munge_key {
             Some(key) => Some(std::path::absolute(key).context(key.display())?),
             None => None,
@@ -58,6 +65,26 @@ impl Nodes {
             node(&file, &name, address, controller, key.as_ref())
         });
         nodes.collect()
+    }
+
+    /// What of the host cannot be several machines' at once.
+    fn only_one_has(&self, file: &MachineFile) -> Result<(), Failure> {
+        let machine = &file.machine;
+        let has = [
+            (!machine.realtime.host_cpus.is_empty(), "realtime.host-cpus"),
+            (!machine.devices.pci.is_empty(), "devices.pci"),
+            (!machine.devices.usb.is_empty(), "devices.usb"),
+            (machine.network.is_open_to_others(), "a network.bind that is no loopback address"),
+        ];
+        let several = self.count.is_some_and(|count| count > 1);
+        match has.iter().find(|(has, _)| *has && several) {
+            None => Ok(()),
+            Some((_, what)) => {
+                let message = format!("{}: {what} is for one machine alone", file.path.display());
+                Err(Failure::new(Exit::Use, message)
+                    .with_remedy("Leave it out, or write a machine file for each node."))
+            }
+        }
     }
 }
 
@@ -159,6 +186,11 @@ mod tests {
         );
         assert_eq!(nodes(Some(1)).of(file(&narrow)).unwrap().len(), 1);
         assert!(said(nodes(Some(2)), &narrow).contains("do not fit"));
+        let nixos = format!("{ON_BRIDGE}[image]\nos = \"nixos\"\n");
+        assert!(said(nodes(None), &nixos).contains("[cluster]"));
+        let own = format!("{ON_BRIDGE}[realtime]\nhost-cpus = \"0-1\"\n");
+        assert!(said(nodes(Some(2)), &own).contains("realtime.host-cpus"));
+        assert!(nodes(Some(1)).of(file(&own)).is_ok());
         assert!(controller("head:x").unwrap_err().contains("HOST"));
     }
 }

@@ -3,6 +3,7 @@
 use super::stop::Stop;
 use super::up::Up;
 use crate::failure::Failure;
+use crate::places;
 
 /// Stop the machine and bring it up again, with the machine file as it is now.
 #[derive(Debug, clap::Args)]
@@ -13,8 +14,12 @@ pub(crate) struct Restart {
 
 impl Restart {
     pub(crate) fn run(self) -> Result<u8, Failure> {
-        for name in self.up.instance_names()? {
-            Stop::of(name).run()?;
+        let names = self.up.instance_names()?;
+        for name in &names {
+            // Of several nodes some may not be there yet.
+            if names.len() == 1 || places::directories().instance(name).record()?.is_some() {
+                Stop::of(name.clone()).run()?;
+            }
         }
         self.up.run()
     }

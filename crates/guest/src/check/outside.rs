@@ -36,9 +36,9 @@ fn cluster(machine: Machine<'_>) -> Vec<Row> {
     // It listens once it has had its slurm.conf from the controller.
     let joined = reach(machine.root, Transport::Tcp, SLURMD_PORT) == Reach::Network;
     let title = format!("Node of {}", cluster.controller);
-    let row = Row::new(Group::Outside, "outside.node", title, "takes work");
+    let row = Row::new(Group::Outside, "outside.node", title, "listens for work");
     let mut row = match joined {
-        true => row.judge("takes work", true),
+        true => row.judge("listens for work", true),
         false => row
             .failed("waits for the controller")
             .remedy("journalctl -u archibald-node says what it hears from the controller"),

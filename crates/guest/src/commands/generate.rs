@@ -65,7 +65,9 @@ fn mount(
     let only = if *read_only { ",ro" } else { "" };
     let text = format!(
         "# Made by archibald's generator from the machine's settings.\n\
-         [Unit]\nDescription=A folder of the host\n\n\
+         [Unit]\nDescription=A folder of the host\n\
+         # A home is made before something is mounted in it.\n\
+         After=archibald-guest-setup.service\n\n\
          [Mount]\nWhat={tag}\nWhere={place}\nType=9p\n\
          Options=trans=virtio,version=9p2000.L,msize=524288{only}\n"
     );

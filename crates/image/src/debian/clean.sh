@@ -13,6 +13,11 @@ rm -f etc/munge/munge.key etc/ssl/private/ssl-cert-snakeoil.key etc/ssl/certs/ss
 : >etc/machine-id
 chmod 0444 etc/machine-id
 
+# A node of a cluster starts these, and nobody else does.
+for unit in munge slurmd slurmctld; do
+	rm -f "etc/systemd/system/multi-user.target.wants/$unit.service"
+done
+
 # What installing left behind: logs, caches, backups of what it changed.
 rm -f etc/apt/apt.conf.d/99mmdebstrap etc/dpkg/dpkg.cfg.d/99mmdebstrap
 rm -f etc/passwd- etc/shadow- etc/group- etc/gshadow- etc/subuid- etc/subgid-

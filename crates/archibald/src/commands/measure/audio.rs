@@ -146,7 +146,8 @@ impl Audio {
             if let Some(live) = &mut live {
                 live.told(line);
             }
-        })?;
+        });
+        let measured = measured.map_err(|failure| place.or_died(failure))?;
         steps.finish();
         drop(steps);
         let Measured { run, told, seen, trip } = measured;
@@ -225,7 +226,7 @@ impl Audio {
         let with = self.with.as_ref().map_or(String::new(), |command| {
             // In a group of its own, which ends as a whole.
             format!(
-                "( cd && exec setsid $pin sh -c {} ) </dev/null >program 2>&1 & beside=\"$beside -$!\"; sleep 1",
+                "( cd && exec setsid $pin sh -c {} ) </dev/null >program 2>&1 & with=-$!; beside=\"$beside $with\"; sleep 1",
                 quote(command)
             )
         });
@@ -237,8 +238,8 @@ impl Audio {
         let analogue = if self.analogue { "--analogue" } else { "" };
         let progress = if self.live { "--progress" } else { "" };
         let (trace, trace_end, trace_print) = match self.explain {
-            true => (explain::start(place)?, explain::END, explain::PRINT),
-            false => (String::new(), "", ""),
+            true => (explain::start(place)?, explain::end(place), explain::PRINT),
+            false => (String::new(), String::new(), ""),
         };
         let (fifo, news) = match self.explain {
             true => ("mkfifo news", "--news news --ready ready"),
@@ -249,7 +250,7 @@ impl Audio {
         Ok(format!(
             "export LC_ALL=C
             {needs}
-            load= server= probe= other= watch= tracer= beside= place=$(mktemp -d) && cd \"$place\" || exit 1
+            load= server= probe= other= watch= tracer= beside= with= place=$(mktemp -d) && cd \"$place\" || exit 1
             # A process that should end may take so many seconds; then it is killed.
             settle() {{
                 tries=0
@@ -261,6 +262,7 @@ impl Audio {
                 trap - EXIT
                 {{ [ -z \"$tracer\" ] || {{ echo end 1<>news; settle $tracer 60; }}
                    kill -s TERM -- $probe $other $load $watch $beside
+                   [ -z \"$with\" ] || kill -s CONT -- $with
                    [ -z \"$server\" ] || {{ sleep 0.3; kill $server; }}
                    for one in $probe $other $load $beside $server; do settle ${{one#-}} 10; done
                    # What a program has started may be deaf to all else.

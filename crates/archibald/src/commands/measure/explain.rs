@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use archibald_latency::round_trip::Loop;
-use archibald_latency::{Finding, Run};
+use archibald_latency::{Finding, Run, Source};
 use archibald_trace::{Explanation, Reported, Trace};
 
 use super::place::Place;
@@ -18,6 +18,20 @@ const AFTER_MS: u32 = 300;
 /// MiB of a CPU's ring: seconds of an audio graph under load, and small enough to be sent.
 const RING_MIB: u32 = 8;
 
+/// Has the program of `--with` stand still while tracepoints are switched in an emulated machine, where the
+/// measurement is not under way. QEMU before 8.1 may go on running what a processor had just begun to
+/// translate when another one replaced it, and the kernel dies of the breakpoint by which it replaces its own
+/// code ("Oops: int3"): a program that faults page after page is in such code all the time.
+fn still(place: &Place) -> [&'static str; 2] {
+    match place.source {
+        Source::Emulation => [
+            "[ -z \"$with\" ] || kill -s STOP -- $with",
+            "[ -z \"$with\" ] || kill -s CONT -- $with",
+        ],
+        _ => ["", ""],
+    }
+}
+
 /// Starts the recorder in the machine's shell, after the probe; `$probe` and `$server` are known there.
 pub(super) fn start(place: &Place) -> Result<String, Failure> {
     let guest = match place.remote {
@@ -27,6 +41,7 @@ pub(super) fn start(place: &Place) -> Result<String, Failure> {
             guest.display().to_string()
         }
     };
+    let [stand, go_on] = still(place);
     Ok(format!(
         "sleep 3
             [ -d /proc/$probe ] || {{ wait $probe; status=$?; probe=; exit $status; }}
@@ -42,17 +57,22 @@ pub(super) fn start(place: &Place) -> Result<String, Failure> {
                 one=${{maps#/proc/}}; one=${{one%/maps}}
                 [ \"$one\" = \"$graph\" ] || [ \"$one\" = \"$probe\" ] || programs=\"$programs --program $one\"
             done
+            {stand}
             $root {guest} trace \"$place/capture\" --until-news {AFTER_MS} --ring {RING_MIB} \
                 --server \"$graph\" --probe $probe $programs <news >tracing 2>trouble 4>&- & tracer=$!
             tries=0
             until [ -s tracing ] || [ ! -d /proc/$tracer ] || [ $tries -ge 600 ]; do tries=$((tries + 1)); sleep 0.1; done
             [ -s tracing ] || {{ echo 'the kernel was not traced' >&2; tail -n 1 trouble >&2; exit 1; }}
+            {go_on}
             : >ready"
     ))
 }
 
 /// Ends it, when the probe is still there.
-pub(super) const END: &str = "echo end 1<>news; settle $tracer 120; tracer=";
+pub(super) fn end(place: &Place) -> String {
+    let [stand, go_on] = still(place);
+    format!("{stand}\n echo end 1<>news; settle $tracer 120; tracer=\n {go_on}")
+}
 /// Prints what it recorded.
 pub(super) const PRINT: &str = "echo '@@ capture'; $root tar -czf - capture | base64";
 

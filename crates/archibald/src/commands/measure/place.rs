@@ -84,6 +84,18 @@ impl Place {
         })
     }
 
+    /// What really went wrong, where the machine's console says that its kernel has died.
+    pub(super) fn or_died(&self, failure: Failure) -> Failure {
+        let Some(remote) = &self.remote else { return failure };
+        let console = std::fs::read(remote.instance.files().console).unwrap_or_default();
+        let console = String::from_utf8_lossy(&console);
+        let Some(panic) = panic_in(&console) else { return failure };
+        let name = remote.instance.name();
+        Failure::new(Exit::Failed, format!("the kernel of \"{name}\" has died: {panic}")).with_remedy(format!(
+            "`archibald logs {name}` has its last words; `archibald stop {name}` and `up` start it again."
+        ))
+    }
+
     /// For people.
     pub(crate) fn name(&self) -> &str {
         self.remote.as_ref().map_or("this Linux", |remote| remote.instance.name())
@@ -289,4 +301,23 @@ fn virtualization() -> Option<String> {
 fn processor(cpuinfo: &str) -> Option<String> {
     let line = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"))?;
     Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// The kernel's own words at its end: `[   94.22] Kernel panic - not syncing: Fatal exception in interrupt`.
+fn panic_in(console: &str) -> Option<&str> {
+    let line = console.lines().find(|line| line.contains("Kernel panic - not syncing"))?;
+    line.split_once("] ").map(|(_, words)| words.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_dead_kernel_is_known_by_its_last_words() {
+        let console = "login: [   94.2171] Oops: int3: 0000 [#1] PREEMPT_RT SMP NOPTI\n\
+            [   94.229546] Kernel panic - not syncing: Fatal exception in interrupt\r\n\
+            [   94.231799] Kernel Offset: disabled\n";
+        let words = Some("Kernel panic - not syncing: Fatal exception in interrupt");
+        assert_eq!(super::panic_in(console), words);
+        assert_eq!(super::panic_in("login: "), None);
+    }
 }

@@ -136,6 +136,7 @@ fn difference(then: &Machine, now: &Machine) -> Option<&'static str> {
         (then.image != now.image, "[image]"),
         (then.realtime != now.realtime, "[realtime]"),
         (then.audio != now.audio, "[audio]"),
+        (then.cluster != now.cluster, "[cluster]"),
         (then.network != now.network, "[network]"),
         (then.devices != now.devices, "[devices]"),
         (then.users != now.users, "[[users]]"),
