@@ -10,7 +10,7 @@ mod world;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use namespace::Namespace;
 use world::World;
@@ -84,16 +84,27 @@ const AT_THE_HEAD: &str = r#"
     nodes() { sinfo -h -N -t idle -o '%N %f' | sort -u; }
     until [ "$(nodes | wc -l)" = 2 ]; do sleep 1; done
     echo joined $(nodes)
-    ./archibald farm render rain.scd --shared /srv/farm -o /srv/out -q || exit
+    ./archibald farm render rain.scd --shared /srv/farm -o /srv/out -q >&2
+    ./archibald farm render rain.scd --local --whole --shared /srv/here -o /srv/here -q >&2
     echo rendered by $(grep -ho 'NodeList=node-[12]' /tmp/slurmctld.out | sort -u)
     read -r line || true
     until [ "$(sinfo -h -N -o %N | sort -u)" = node-1 ]; do sleep 1; done
     echo left
 "#;
 
+/// The head's process; the namespace that it lives in ends with it.
+struct Head(Child);
+
+impl Drop for Head {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 fn the_cluster_renders(world: &World, shared: &PathBuf) {
     let disk = root_file_system(world);
-    let mut head = Command::new(world::project().join("tests/slurm/head"))
+    let head = Command::new(world::project().join("tests/slurm/head"))
         .arg(disk)
         .arg(world.path("work/key"))
         .arg(shared)
@@ -102,14 +113,15 @@ fn the_cluster_renders(world: &World, shared: &PathBuf) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(head.stdout.take().unwrap()).lines();
+    let mut head = Head(head);
+    let mut lines = BufReader::new(head.0.stdout.take().unwrap()).lines();
     let mut next = || lines.next().unwrap_or_else(|| panic!("the head has ended")).unwrap();
     assert_eq!(next(), "joined node-1 archibald node-2 archibald");
     assert_eq!(next(), "rendered by NodeList=node-1 NodeList=node-2");
 
     // The samples of a machine that renders the same score in one piece: of the same processor, since the C
     // library's functions choose their instructions by it.
-    let score = fs::read_dir(shared.join("farm/inputs")).unwrap().flatten().map(|e| e.path());
+    let score = fs::read_dir(shared.join("here/inputs")).unwrap().flatten().map(|e| e.path());
     let score =
         score.into_iter().find(|path| path.extension().is_some_and(|e| e == "osc")).unwrap();
     fs::copy(score, shared.join("rain.osc")).unwrap();
@@ -122,9 +134,9 @@ fn the_cluster_renders(world: &World, shared: &PathBuf) {
     // A machine that is stopped takes its node along.
     let said = world.run(&["stop", "node-2"]);
     assert_eq!(said.status, 0, "{}", said.err);
-    drop(head.stdin.take());
+    drop(head.0.stdin.take());
     assert_eq!(next(), "left");
-    assert!(head.wait().unwrap().success());
+    assert!(head.0.wait().unwrap().success());
 }
 
 /// The raw root file system that a machine's disks stand on.

@@ -12,7 +12,7 @@ use crate::places::{self, MachineFile};
 /// How the machine of a file is a node, and how many of it there are.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Nodes {
-    /// Make it a node of the Slurm cluster whose slurmctld listens there; as [cluster] in the machine file.
+    /// Make it a node of the Slurm cluster whose slurmctld listens there, as `[cluster]` in the machine file does.
     #[arg(long, value_name = "HOST[:PORT]", value_parser = controller)]
     join: Option<Endpoint>,
     /// The cluster's munge key on this host; /etc/munge/munge.key when left out.
@@ -180,7 +180,7 @@ mod tests {
             format!("{failure:?}")
         };
         assert!(said(nodes(None), "").contains("address of its own"));
-        let narrow = format!("{ON_BRIDGE}").replace(
+        let narrow = ON_BRIDGE.replace(
             "mode",
             "host-address = \"10.0.0.1/30\"\nguest-address = \"10.0.0.2/30\"\nmode",
         );
@@ -188,8 +188,8 @@ mod tests {
         assert!(said(nodes(Some(2)), &narrow).contains("do not fit"));
         let nixos = format!("{ON_BRIDGE}[image]\nos = \"nixos\"\n");
         assert!(said(nodes(None), &nixos).contains("[cluster]"));
-        let own = format!("{ON_BRIDGE}[realtime]\nhost-cpus = \"0-1\"\n");
-        assert!(said(nodes(Some(2)), &own).contains("realtime.host-cpus"));
+        let own = format!("{ON_BRIDGE}[devices]\npci = [\"0000:00:1b.0\"]\n");
+        assert!(said(nodes(Some(2)), &own).contains("devices.pci"));
         assert!(nodes(Some(1)).of(file(&own)).is_ok());
         assert!(controller("head:x").unwrap_err().contains("HOST"));
     }

@@ -15,12 +15,12 @@ pub(super) fn rows(machine: Machine<'_>) -> Vec<Row> {
 
 /// `mounts` is as in proc_pid_mounts(5): device, place, type.
 fn folder(mounts: &str, place: &str) -> Row {
-    let types = mounts.lines().filter_map(|line| {
+    let mut types = mounts.lines().filter_map(|line| {
         let mut fields = line.split(' ').skip(1);
         (fields.next()? == place).then(|| fields.next()).flatten()
     });
     Row::new(Group::Outside, format!("outside.folder.{place}"), format!("Folder {place}"), "9p")
-        .equal(types.last().map(str::to_owned))
+        .equal(types.next_back().map(str::to_owned))
         .remedy(format!("systemctl status '*.mount' says why the host's folder is not at {place}"))
 }
 
