@@ -74,7 +74,7 @@ fn units_are_sections_of_known_names_with_keys_and_values() {
 fn what_a_unit_of_ours_starts_is_there() {
     let builds = ["/usr/bin/archibald-guest", "/usr/bin/streamdb"];
     // Of packages of the image.
-    let packaged = ["/etc/init.d/rtirq"];
+    let packaged = ["/etc/init.d/rtirq", "/usr/sbin/slurmd"];
     for (path, name) in entries() {
         if !is_unit(&name) || path.is_symlink() || !name.starts_with("/usr/lib/systemd/") {
             continue;
