@@ -286,11 +286,13 @@ fn the_kernels_tracers_tell_interrupt_from_thread(world: &World) {
 fn a_measurement_that_is_killed_leaves_nothing_in_the_machine(world: &World) {
     let runs = |wanted: bool| {
         let look = "pgrep -l 'cyclictest|stress-ng'";
-        for _ in 0..60 {
+        // A machine that forks as fast as it can, emulated on a busy host, takes its time to hear of it.
+        for _ in 0..180 {
             let found = world.run(&["exec", "--", "sh", "-c", look]).out;
             if found.contains("cyclictest") == wanted && (wanted || found.is_empty()) {
                 return true;
             }
+            std::thread::sleep(std::time::Duration::from_millis(500));
         }
         false
     };
