@@ -26,17 +26,7 @@ fn without_the_right_or_the_programs_the_remedy_is_told() {
     let root = rustix::process::geteuid().is_root();
     let qemu = world.script("qemu", "#!/bin/sh\necho 'QEMU emulator version 9.9.9'\n");
     let up = |words: &[&str]| {
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]);
-        let program = world.command(&["up"]);
-        command.args([program.get_program()]).args(program.get_args());
-        command.current_dir(world.path("work"));
-        for (name, value) in program.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
+        let mut command = world::under(words, &world.command(&["up"]));
         command.env("ARCHIBALD_QEMU", &qemu);
         world::said(command.output().unwrap())
     };

@@ -8,8 +8,7 @@ mod world;
 
 use browser::Browser;
 use serde_json::Value;
-use std::process::Command;
-use world::{World, said};
+use world::{World, said, under};
 
 /// cyclictest's own figures on this host, or why it cannot be run.
 fn measured(world: &World, words: &[&str]) -> Result<(i32, Value), String> {
@@ -326,16 +325,8 @@ fn a_full_registry_of_servers_is_told() {
             kill -KILL $server
         done >/dev/null 2>&1
         exec \"$@\"";
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--ipc", "--map-root-user", "sh", "-c", script, "sh"]);
-    command.arg(inner.get_program()).args(inner.get_args());
-    for (name, value) in inner.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    let said = said(command.output().unwrap());
+    let words = ["unshare", "--mount", "--ipc", "--map-root-user", "sh", "-c", script, "sh"];
+    let said = said(under(&words, &inner).output().unwrap());
     // 99 from the script, 1 where there may be no namespace: neither is this error's status.
     if said.status != 3 || said.err.contains("apt-get install") {
         return println!("SKIPPED a full registry of JACK: {} {}", said.status, said.err);

@@ -48,7 +48,9 @@ impl Status {
         let name = remote.instance.name();
         let emulated = remote.is_emulated()?;
         let seen = Seen::of(&remote)?;
-        let (way, server, halves, host_xruns) = match Host::find(self.by)? {
+        let host = Host::find(self.by)?;
+        let is_pulse = matches!(host, Host::Pulse(_));
+        let (way, server, halves, host_xruns) = match host {
             Host::Pulse(server) => (
                 format!("pulse, {}", pulse::door(&remote)?),
                 server.name.clone(),
@@ -62,9 +64,8 @@ impl Status {
                 None,
             ),
         };
-        let by_pulse = way.starts_with("pulse");
         let whole = halves.iter().all(|half| half.connected);
-        let trip = self.measure.map(|length| match (whole, by_pulse) {
+        let trip = self.measure.map(|length| match (whole, is_pulse) {
             (true, true) => measured(&remote, name, length),
             (true, false) => Ok(Trip::Not(
                 "`archibald measure audio --here --through` does it: docs/guides/network-audio.md",
