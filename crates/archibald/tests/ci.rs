@@ -67,7 +67,8 @@ fn the_cache_has_a_name_that_follows_what_is_in_it() {
         fs::write(path, text).unwrap();
     }
     fs::create_dir(copy.path().join("ci")).unwrap();
-    fs::copy(world::project().join("ci/key"), copy.path().join("ci/key")).unwrap();
+    let key = fs::read_to_string(world::project().join("ci/key")).unwrap();
+    world::executable(&copy.path().join("ci/key"), &key);
     let first = name(copy.path());
     assert_eq!(first.trim().len(), 16, "{first}");
     assert_eq!(first, name(copy.path()));

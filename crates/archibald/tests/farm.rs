@@ -263,13 +263,8 @@ fn slowly(world: &World) -> std::ffi::OsString {
     let script = world.path("slow/scsynth");
     let real = Command::new("sh").args(["-c", "command -v scsynth"]).output().unwrap().stdout;
     let real = String::from_utf8(real).unwrap();
-    fs::write(
-        &script,
-        format!("#!/bin/sh\n[ \"$1\" = -v ] || sleep 2\nexec {} \"$@\"\n", real.trim()),
-    )
-    .unwrap();
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let text = format!("#!/bin/sh\n[ \"$1\" = -v ] || sleep 2\nexec {} \"$@\"\n", real.trim());
+    world::executable(&script, &text);
     let mut path = world.path("slow").into_os_string();
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap_or_default());
@@ -377,11 +372,10 @@ fn slurm_renders_what_one_machine_renders_also_when_a_node_fails() {
     fs::remove_dir_all(world.path("work/farm/results")).unwrap();
 
     // A server that fails everywhere is named with its tasks, and not tried for ever.
-    fs::write(
-        world.path("slow/scsynth"),
+    world::executable(
+        &world.path("slow/scsynth"),
         "#!/bin/sh\n[ \"$1\" != -v ] || { echo scsynth 0.0; exit; }\necho out of luck\nexit 7\n",
-    )
-    .unwrap();
+    );
     let said = world::said(command(&["--retries", "1", "-o", "again"]).output().unwrap());
     assert_eq!(said.status, 3, "{}", said.err);
     assert!(

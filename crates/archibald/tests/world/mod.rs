@@ -3,6 +3,7 @@
 // Each test file uses some of it; a failed call here is a failed test.
 #![allow(dead_code, clippy::unwrap_used)]
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -36,9 +37,8 @@ impl World {
 
     /// Writes an executable script.
     pub(crate) fn script(&self, name: &str, text: &str) -> PathBuf {
-        use std::os::unix::fs::PermissionsExt as _;
-        let path = self.write(name, text);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let path = self.path("work").join(name);
+        executable(&path, text);
         path
     }
 
@@ -117,6 +117,20 @@ impl Drop for World {
             }
         }
     }
+}
+
+/// Writes a script that is to be run. Another process writes it: a program that another test's thread starts
+/// just then keeps what this process has open for a moment, and what is open for writing does not run
+/// ("Text file busy").
+pub(crate) fn executable(path: &Path, text: &str) {
+    let mut write = Command::new("sh")
+        .args(["-c", "cat > \"$1\" && chmod 755 \"$1\"", "sh"])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    write.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(write.wait().unwrap().success(), "{} cannot be written", path.display());
 }
 
 /// The same command, started by another one that takes it as its last words.

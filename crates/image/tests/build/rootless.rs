@@ -53,7 +53,10 @@ fn an_ordinary_user_builds_the_same_image() {
     let cache = user.home.join("cache");
     copy(&downloads.path().join("debs"), &cache.join("debs"));
     let program = user.home.join("build");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    // By another process: what this one has open for writing, a child of another test keeps for a moment, and
+    // then it does not run.
+    let this = std::env::current_exe().unwrap();
+    run("cp", &[this.to_str().unwrap(), program.to_str().unwrap()]);
     run("chown", &["-R", &format!("{0}:{0}", user.name), user.home.to_str().unwrap()]);
 
     let build = command(&program, &cache);
