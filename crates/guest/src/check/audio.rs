@@ -19,6 +19,9 @@ const PORT: &str = "archibald-check:out_1";
 /// sclang compiles its class library first: 15 s of an emulated CPU that has nothing else to do.
 const SCLANG_LIMIT: Duration = Duration::from_secs(150);
 const SECONDS: &str = "3";
+/// The graph of an emulated machine on a host that is full gets along at a twentieth of its pace; the tone
+/// lasts for two minutes.
+const RECORD_LIMIT: Duration = Duration::from_secs(90);
 /// -60 dB: far below the tone's -12, far above rounding.
 const LEAST_LEVEL: f64 = 0.001;
 
@@ -51,7 +54,8 @@ pub(super) fn rows(machine: Machine<'_>) -> Vec<Row> {
     });
     let heard = started.as_ref().map_err(Clone::clone).and_then(|_| {
         let words = ["jack_rec", "-f", &recording, "-d", SECONDS, "-b", "16", PORT];
-        hear(machine, &machine.programs.run(&session.program(&words)), &recording)
+        let record = session.program(&words).within(RECORD_LIMIT);
+        hear(machine, &machine.programs.run(&record), &recording)
     });
     if machine.settings.server == AudioServer::PipeWire {
         let answer = machine.programs.run(&session.program(&["pw-top", "-b", "-n", "2"]));
@@ -202,7 +206,11 @@ fn hear(machine: Machine<'_>, recorder: &Answer, recording: &str) -> Result<Tone
     let path = machine.root.path(recording);
     let bytes = fs::read(path).map_err(|_| format!("jack_rec: {}", recorder.last_line()))?;
     let (samples, rate) = read_wav(&bytes).ok_or("jack_rec wrote no WAV file")?;
-    find_tone(&samples, rate).ok_or_else(|| format!("silence in {} frames", samples.len()))
+    find_tone(&samples, rate).ok_or_else(|| match recorder.success {
+        true => format!("silence in {} frames", samples.len()),
+        // Stopped before its time: what it had is no recording.
+        false => recorder.last_line().to_owned(),
+    })
 }
 
 fn tone(heard: Result<Tone, String>, judged: bool) -> Vec<Row> {
@@ -251,6 +259,19 @@ S   31      0      0    ---     ---   ---   ---     0                  Freewheel
             ("pw-top", says(&TOP.replace(" 32 ", &format!(" {quantum} ")))),
             ("jack_lsp", says("No sound card:playback_FL\narchibald-check:out_1\n")),
         ])
+    }
+
+    /// What it had written by then is no recording, and no silence either.
+    #[test]
+    fn a_recorder_that_was_stopped_says_so() {
+        let made = made("32", Some(88));
+        made.root.write("/rec.wav", &crate::wav::head(1, 48000, Some(0)), 0o644).unwrap();
+        let mut recorder = says("");
+        assert_eq!(hear(made.machine(), &recorder, "/rec.wav").unwrap_err(), "silence in 0 frames");
+        recorder.success = false;
+        recorder.stderr = "jack_rec: no end after 90s".to_owned();
+        let told = hear(made.machine(), &recorder, "/rec.wav").unwrap_err();
+        assert!(told.contains("no end after 90s"), "{told}");
     }
 
     /// A machine whose programs say all is well, and whose recorder leaves no file behind.
