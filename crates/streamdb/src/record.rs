@@ -32,11 +32,11 @@ pub struct Meta {
     pub user: BTreeMap<String, String>,
 }
 
-/// Where a value's bytes are.
+/// Where a value's bytes are; `V` is how those in the record itself are held.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Place<V = Vec<u8>> {
     /// In the record itself: one look-up finds all.
-    Record(Vec<u8>),
+    Record(V),
     /// In the index's table of values, so that listings need not wade through them.
     Table,
     /// In a content file beside the index.
@@ -45,7 +45,7 @@ pub(crate) enum Place {
     Open(ContentId),
 }
 
-impl Place {
+impl<V> Place<V> {
     /// The content file, where there is one.
     pub(crate) const fn file(&self) -> Option<ContentId> {
         match self {
@@ -57,9 +57,9 @@ impl Place {
 
 /// One entry of the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Record {
+pub(crate) struct Record<V = Vec<u8>> {
     pub(crate) meta: Meta,
-    pub(crate) place: Place,
+    pub(crate) place: Place<V>,
     /// CRC-32 of a value that is in the index, by which a reader verifies it: the SHA-256 costs more
     /// than the look-up. Records of former formats have none, and content files have theirs by chunk.
     pub(crate) sum: Option<u32>,
@@ -120,6 +120,20 @@ impl Record {
     }
 
     pub(crate) fn decode(key: &Key, bytes: &[u8]) -> Result<Self, Unreadable> {
+        let Record { meta, place, sum } = Record::read(key, bytes)?;
+        let place = match place {
+            Place::Record(value) => Place::Record(value.to_vec()),
+            Place::Table => Place::Table,
+            Place::File(id) => Place::File(id),
+            Place::Open(id) => Place::Open(id),
+        };
+        Ok(Self { meta, place, sum })
+    }
+}
+
+impl<'a> Record<&'a [u8]> {
+    /// The record in these bytes, without a copy of the value.
+    pub(crate) fn read(key: &Key, bytes: &'a [u8]) -> Result<Self, Unreadable> {
         let mut rest = bytes;
         let [format, place] = take::<2>(&mut rest)?;
         if ![FORMAT, FORMAT_2, FORMAT_1].contains(&format) {
@@ -158,7 +172,7 @@ impl Record {
             return Err(Unreadable("its record does not match its own checksum"));
         }
         let place = match (place, file) {
-            (0, _) => Place::Record(rest.to_vec()),
+            (0, _) => Place::Record(rest),
             (1, _) => Place::Table,
             (2, Some(id)) => Place::File(id),
             (3, Some(id)) => Place::Open(id),

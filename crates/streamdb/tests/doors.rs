@@ -2,22 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test should fail at the line that fails")]
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, header};
 use base64::Engine;
 use http_body_util::BodyExt;
 use serde_json::Value;
-use streamdb::http::{Access, Grant, OPENAPI, Settings, app_with};
+use streamdb::http::{Access, App, Grant, OPENAPI, Settings, app_with};
 use streamdb::{Options, Store};
 
-fn door(settings: Settings) -> (tempfile::TempDir, Router) {
+fn door(settings: Settings) -> (tempfile::TempDir, App) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &Options::default()).unwrap();
     (dir, app_with(store, settings))
 }
 
-async fn ask(app: &Router, line: &str, headers: &[(&str, &str)]) -> (Response<()>, String) {
+async fn ask(app: &App, line: &str, headers: &[(&str, &str)]) -> (Response<()>, String) {
     let (method, uri) = line.split_once(' ').unwrap();
     let mut request = Request::builder().method(method).uri(uri);
     for (name, value) in headers {
@@ -25,7 +24,7 @@ async fn ask(app: &Router, line: &str, headers: &[(&str, &str)]) -> (Response<()
     }
     let body = if method == "PUT" { "x" } else { "" };
     let request = request.body(Body::from(body)).unwrap();
-    let response = tower::ServiceExt::oneshot(app.clone(), request).await.unwrap();
+    let response = app.answer(request).await;
     let (parts, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     (Response::from_parts(parts, ()), String::from_utf8_lossy(&body).into_owned())

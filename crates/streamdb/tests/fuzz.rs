@@ -8,14 +8,12 @@
 #![allow(clippy::unwrap_used, reason = "a failed test should fail at the line that fails")]
 #![allow(clippy::print_stdout, reason = "how much was tried is told")]
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Request, Uri};
 use http_body_util::BodyExt;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
-use streamdb::http::{Grant, Settings, app_with};
+use streamdb::http::{App, Grant, Settings, app_with};
 use streamdb::{Key, Options, Put, Store};
-use tower::ServiceExt;
 
 const VALUE: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
@@ -74,7 +72,7 @@ fn count(usual: usize) -> usize {
 }
 
 struct Target {
-    app: Router,
+    app: App,
     store: Store,
     _dir: tempfile::TempDir,
     runtime: tokio::runtime::Runtime,
@@ -105,7 +103,7 @@ impl Target {
         }
         let request = request.body(Body::from(body)).unwrap();
         self.runtime.block_on(async {
-            let response = self.app.clone().oneshot(request).await.unwrap();
+            let response = self.app.answer(request).await;
             let status = response.status().as_u16();
             let body = response.into_body().collect().await.unwrap().to_bytes();
             // WebDAV's own word for an address that leads out of the tree, or to another server.

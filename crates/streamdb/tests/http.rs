@@ -4,19 +4,17 @@
 
 use std::num::NonZeroU32;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderName, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
-use streamdb::http::{Access, Grant, Settings, Token, app_with};
+use streamdb::http::{Access, App, Grant, Settings, Token, app_with};
 use streamdb::{Checksum, Options, Quota, Store};
 use tempfile::TempDir;
-use tower::ServiceExt;
 
 const LARGE: usize = 300_000;
 
 struct Door {
-    app: Router,
+    app: App,
     dir: TempDir,
 }
 
@@ -43,7 +41,7 @@ impl Door {
             request = request.header(*name, *value);
         }
         let request = request.body(body.into()).unwrap();
-        let response = self.app.clone().oneshot(request).await.unwrap();
+        let response = self.app.answer(request).await;
         let (parts, body) = response.into_parts();
         Answer {
             head: Response::from_parts(parts, ()),

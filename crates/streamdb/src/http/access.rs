@@ -4,13 +4,10 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -80,16 +77,41 @@ impl fmt::Debug for Token {
 pub(super) struct Peer(pub(super) IpAddr);
 
 /// What is asked of every request before anything is looked up.
-#[derive(Clone)]
 pub(super) struct Gate {
-    access: Arc<Access>,
-    rates: Option<Arc<Rates>>,
+    access: Access,
+    rates: Option<Rates>,
 }
 
 impl Gate {
     pub(super) fn new(settings: &Settings) -> Self {
-        let rates = settings.rate.map(|rate| Arc::new(Rates::new(rate)));
-        Self { access: Arc::new(settings.access.clone()), rates }
+        Self { access: settings.access.clone(), rates: settings.rate.map(Rates::new) }
+    }
+
+    /// Why the request does not come in, if so.
+    pub(super) fn refuses(&self, request: &Request) -> Option<Refusal> {
+        let holder = match &self.access {
+            Access::Open | Access::Local => None,
+            Access::Token(token) => shows(token, request).then_some(0),
+            Access::Tokens(grants) => grants.iter().position(|grant| shows(&grant.token, request)),
+        };
+        if let Some(refusal) = self.rate(request, holder) {
+            return Some(refusal);
+        }
+        match &self.access {
+            Access::Open => None,
+            Access::Local => (!calls_this_machine(request)).then(|| {
+                Refusal::new(
+                    StatusCode::FORBIDDEN,
+                    "this store answers only to localhost and addresses of this machine",
+                    "use http://127.0.0.1 in the address, or start the server with --token-file or --open",
+                )
+            }),
+            Access::Token(_) => holder.is_none().then(|| unknown(request)),
+            Access::Tokens(grants) => match holder.and_then(|holder| grants.get(holder)) {
+                Some(grant) => grant.refuses(request),
+                None => Some(unknown(request)),
+            },
+        }
     }
 
     /// Counts the request for whoever makes it, and refuses it if it is one too many.
@@ -109,36 +131,6 @@ impl Gate {
             )
             .with(header::RETRY_AFTER, seconds.into()),
         )
-    }
-}
-
-pub(super) async fn admit(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let holder = match &*gate.access {
-        Access::Open | Access::Local => None,
-        Access::Token(token) => shows(token, &request).then_some(0),
-        Access::Tokens(grants) => grants.iter().position(|grant| shows(&grant.token, &request)),
-    };
-    if let Some(refusal) = gate.rate(&request, holder) {
-        return refusal.into_response();
-    }
-    let refusal = match &*gate.access {
-        Access::Open => None,
-        Access::Local => (!calls_this_machine(&request)).then(|| {
-            Refusal::new(
-                StatusCode::FORBIDDEN,
-                "this store answers only to localhost and addresses of this machine",
-                "use http://127.0.0.1 in the address, or start the server with --token-file or --open",
-            )
-        }),
-        Access::Token(_) => holder.is_none().then(|| unknown(&request)),
-        Access::Tokens(grants) => match holder.and_then(|holder| grants.get(holder)) {
-            Some(grant) => grant.refuses(&request),
-            None => Some(unknown(&request)),
-        },
-    };
-    match refusal {
-        Some(refusal) => refusal.into_response(),
-        None => next.run(request).await,
     }
 }
 

@@ -1,5 +1,7 @@
 //! `If-Match` and `If-None-Match` as conditions of the store.
 
+use std::fmt::Write;
+
 use axum::http::{HeaderMap, HeaderName, header};
 
 use super::reply::Refusal;
@@ -25,7 +27,10 @@ pub(super) fn conditions_named(
 
 /// The entity tag of a value: its SHA-256 in quotes.
 pub(super) fn etag(checksum: &Checksum) -> String {
-    format!("\"{checksum}\"")
+    let mut tag = String::with_capacity(66);
+    // Writing to a text does not fail.
+    let _ = write!(tag, "\"{checksum}\"");
+    tag
 }
 
 fn tags(headers: &HeaderMap, name: &HeaderName, weak: bool) -> Result<Option<Tags>, Refusal> {

@@ -12,9 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::body::Body;
-use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
@@ -24,8 +22,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::Watcher;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tower::ServiceExt;
 
+use super::App;
 use super::access::Peer;
 use super::serve::Limits;
 
@@ -39,7 +37,7 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(super) async fn serve<S>(
     socket: S,
     second: bool,
-    app: Router,
+    app: App,
     peer: IpAddr,
     limits: &Limits,
     watcher: Watcher,
@@ -50,12 +48,12 @@ pub(super) async fn serve<S>(
     let noted = Arc::clone(&waits);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
-        let answer = app.clone().oneshot(request);
+        let app = app.clone();
         // On HTTP/1.1 the socket tells what there is to tell.
         let turn = second.then(|| Turn::begin(&noted));
         async move {
-            let answer: Result<Response, Infallible> = answer.await;
-            answer.map(|answer| match turn {
+            let answer = app.answer(request.map(Body::new)).await;
+            Ok::<_, Infallible>(match turn {
                 Some(turn) => answer.map(|body| Body::new(Watched { body, turn })),
                 None => answer,
             })

@@ -5,9 +5,8 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
-use axum::extract::{Request, State};
-use axum::http::header;
-use axum::middleware::Next;
+use axum::extract::State;
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::Door;
@@ -25,27 +24,36 @@ pub(super) struct Tally {
     open: AtomicI64,
 }
 
-/// Lowers the number of open requests also when the client goes away first.
-struct Open<'a>(&'a Tally);
+/// A request under way. Its end lowers the number of open ones, also when the client goes away first.
+pub(super) struct Counted<'a> {
+    tally: &'a Tally,
+    method: usize,
+}
 
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
+impl Tally {
+    /// Counts a request as open.
+    pub(super) fn begin(&self, method: &Method) -> Counted<'_> {
+        let method = METHODS.iter().position(|name| *name == method.as_str());
+        self.open.fetch_add(1, Relaxed);
+        Counted { tally: self, method: method.unwrap_or(METHODS.len() - 1) }
     }
 }
 
-pub(super) async fn count(State(door): State<Door>, request: Request, next: Next) -> Response {
-    let method = request.method().as_str();
-    let method = METHODS.iter().position(|name| *name == method).unwrap_or(METHODS.len() - 1);
-    door.tally.open.fetch_add(1, Relaxed);
-    let open = Open(&door.tally);
-    let response = next.run(request).await;
-    drop(open);
-    let class = usize::from(response.status().as_u16() / 100).saturating_sub(1);
-    if let Some(count) = door.tally.answers.get(method).and_then(|classes| classes.get(class)) {
-        count.fetch_add(1, Relaxed);
+impl Counted<'_> {
+    /// Counts the answer.
+    pub(super) fn end(self, status: StatusCode) {
+        let class = usize::from(status.as_u16() / 100).saturating_sub(1);
+        let classes = self.tally.answers.get(self.method);
+        if let Some(count) = classes.and_then(|classes| classes.get(class)) {
+            count.fetch_add(1, Relaxed);
+        }
     }
-    response
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.tally.open.fetch_sub(1, Relaxed);
+    }
 }
 
 pub(super) async fn metrics(State(door): State<Door>) -> Result<Response, Refusal> {

@@ -36,10 +36,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use tokio::sync::Semaphore;
+use tower::ServiceExt;
 
 use crate::Store;
 
@@ -110,14 +112,14 @@ impl Deref for Door {
 }
 
 /// The door to a store, open to whoever reaches it.
-pub fn app(store: Store) -> Router {
+pub fn app(store: Store) -> App {
     app_with(store, Settings::default())
 }
 
 /// The door to a store.
-pub fn app_with(store: Store, settings: Settings) -> Router {
+pub fn app_with(store: Store, settings: Settings) -> App {
     let gate = access::Gate::new(&settings);
-    let cors = settings.cors_origin.clone();
+    let origin = settings.cors_origin.clone();
     let door = Door(Arc::new(Within {
         store,
         settings,
@@ -126,41 +128,99 @@ pub fn app_with(store: Store, settings: Settings) -> Router {
         locks: dav::Leases::new(),
         tally: metrics::Tally::default(),
     }));
-    let objects = Router::new()
+    let guarded = Router::new()
         .route("/v1/objects", get(listing::list))
         .route("/v1/objects/", get(listing::list))
-        .route(
-            "/v1/objects/{*key}",
-            get(object::get)
-                .head(object::head)
-                .put(upload::put)
-                .delete(object::delete)
-                .post(stream::post),
-        )
         .route("/v1/batch", axum::routing::post(batch::batch))
         .route("/v1/usage", get(batch::usage))
         .route("/v1/backup", get(backup::backup))
         .route("/dav", any(dav::handle))
         .route("/dav/", any(dav::handle))
-        .route("/dav/{*path}", any(dav::handle))
-        .layer(axum::middleware::from_fn_with_state(gate, access::admit));
-    let router = Router::new()
-        .merge(objects)
+        .route("/dav/{*path}", any(dav::handle));
+    let open = Router::new()
         .route("/v1/openapi.json", get(openapi::openapi))
         .route("/metrics", get(metrics::metrics))
         .route("/", get(page::page))
         .route("/health", get(health::health))
-        .route("/ready", get(health::ready))
-        .fallback(nowhere)
-        .method_not_allowed_fallback(no_such_method)
-        // The store's own limit holds, and it counts while the bytes come.
-        .layer(DefaultBodyLimit::disable())
-        .layer(axum::middleware::from_fn_with_state(door.clone(), metrics::count))
-        .with_state(door);
-    match cors {
-        Some(origin) => router.layer(axum::middleware::from_fn_with_state(origin, origin::share)),
-        None => router,
+        .route("/ready", get(health::ready));
+    let [guarded, open] = [guarded, open].map(|routes| {
+        routes
+            .fallback(nowhere)
+            .method_not_allowed_fallback(no_such_method)
+            // The store's own limit holds, and it counts while the bytes come.
+            .layer(DefaultBodyLimit::disable())
+            .with_state(door.clone())
+    });
+    App(Arc::new(Whole { door, gate, origin, guarded, open }))
+}
+
+/// The whole door as a value.
+#[derive(Clone)]
+pub struct App(Arc<Whole>);
+
+struct Whole {
+    door: Door,
+    gate: access::Gate,
+    origin: Option<HeaderValue>,
+    guarded: Router,
+    open: Router,
+}
+
+/// What is behind the gate: all that is at these addresses or under them. A guarded route elsewhere would
+/// not be found at all.
+const GUARDED: [&str; 5] = ["/v1/objects", "/v1/batch", "/v1/usage", "/v1/backup", "/dav"];
+
+impl App {
+    /// Answers one request.
+    pub async fn answer(&self, request: Request) -> Response {
+        let Some(origin) = &self.0.origin else {
+            return self.counted(request).await;
+        };
+        let asks = origin::asks(origin, &request);
+        let early = if asks { origin::preflight(&request) } else { None };
+        let response = match early {
+            Some(response) => response,
+            None => self.counted(request).await,
+        };
+        origin::share(origin, asks, response)
     }
+
+    async fn counted(&self, request: Request) -> Response {
+        let counted = self.0.door.tally.begin(request.method());
+        let response = self.admitted(request).await;
+        counted.end(response.status());
+        response
+    }
+
+    async fn admitted(&self, request: Request) -> Response {
+        let path = request.uri().path();
+        let under = |at: &str| {
+            path.strip_prefix(at).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if !GUARDED.iter().any(|at| under(at)) {
+            return route(&self.0.open, request).await;
+        }
+        if let Some(refusal) = self.0.gate.refuses(&request) {
+            return refusal.into_response();
+        }
+        // Values are what nearly all requests are for. A router, as good as it is, takes as long to find
+        // the way as the store takes to find the value.
+        match path.strip_prefix("/v1/objects/") {
+            Some(key) if !key.is_empty() => object::handle(self.0.door.clone(), request).await,
+            _ => route(&self.0.guarded, request).await,
+        }
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("settings", &self.0.door.settings).finish_non_exhaustive()
+    }
+}
+
+async fn route(routes: &Router, request: Request) -> Response {
+    let Ok(response) = routes.clone().oneshot(request).await;
+    response
 }
 
 async fn nowhere() -> reply::Refusal {

@@ -6,8 +6,9 @@ use std::io;
 use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::extract::Request;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
@@ -48,11 +49,24 @@ pub(super) fn key(uri: &Uri) -> Result<Key, Refusal> {
     Ok(Key::from_bytes(&decoded)?)
 }
 
-pub(super) async fn get(
-    State(door): State<Door>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
+/// Answers a request for one value.
+pub(super) async fn handle(door: Door, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    // What writes has more to remember than what reads, and is moved about less in a box of its own.
+    match parts.method {
+        Method::GET => get(door, parts).await.into_response(),
+        Method::HEAD => head(&door, &parts).into_response(),
+        Method::PUT => Box::pin(super::upload::put(door, parts, body)).await.into_response(),
+        Method::DELETE => Box::pin(delete(door, parts)).await.into_response(),
+        Method::POST => Box::pin(super::stream::post(door, parts, body)).await.into_response(),
+        _ => super::no_such_method().await.with(header::ALLOW, METHODS).into_response(),
+    }
+}
+
+const METHODS: HeaderValue = HeaderValue::from_static("GET,HEAD,PUT,DELETE,POST");
+
+pub(super) async fn get(door: Door, parts: Parts) -> Result<Response, Refusal> {
+    let Parts { uri, headers, .. } = parts;
     let key = key(&uri)?;
     let wanted = conditions(&headers)?;
     match super::stream::asked(&uri)? {
@@ -94,13 +108,9 @@ pub(super) async fn get(
     Ok(response)
 }
 
-pub(super) async fn head(
-    State(door): State<Door>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let key = key(&uri)?;
-    let wanted = conditions(&headers)?;
+pub(super) fn head(door: &Door, parts: &Parts) -> Result<Response, Refusal> {
+    let key = key(&parts.uri)?;
+    let wanted = conditions(&parts.headers)?;
     let meta = look_up(|| door.store.stat(&key)).inspect_err(|refusal| door.tell(refusal))?;
     if let Some(early) = decide(&key, meta.as_ref(), &wanted)? {
         return Ok(early);
@@ -111,13 +121,9 @@ pub(super) async fn head(
     Ok(response)
 }
 
-pub(super) async fn delete(
-    State(door): State<Door>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<StatusCode, Refusal> {
-    let key = key(&uri)?;
-    let wanted = conditions(&headers)?;
+async fn delete(door: Door, parts: Parts) -> Result<StatusCode, Refusal> {
+    let key = key(&parts.uri)?;
+    let wanted = conditions(&parts.headers)?;
     let (store, of) = (door.store.clone(), key.clone());
     let _turn = door.commits.acquire().await;
     let gone = blocking(move || store.delete(&of, &wanted))

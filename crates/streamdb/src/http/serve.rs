@@ -5,11 +5,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use super::App;
 use super::connection::{self, begins_second};
 use super::patience::Patient;
 use super::tls::Tls;
@@ -52,7 +52,7 @@ impl Default for Limits {
 /// When the threads that serve cannot be started.
 pub async fn serve(
     listener: TcpListener,
-    app: Router,
+    app: App,
     limits: &Limits,
     end: impl Future<Output = ()>,
 ) -> io::Result<bool> {
@@ -65,7 +65,7 @@ pub async fn serve(
 /// As [`serve`].
 pub async fn serve_with(
     listener: TcpListener,
-    app: Router,
+    app: App,
     limits: &Limits,
     tls: Option<Tls>,
     end: impl Future<Output = ()>,

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Json, Response};
 use bytes::{Bytes, BytesMut};
@@ -76,12 +76,8 @@ pub(super) fn asked(uri: &Uri) -> Result<Asked, Refusal> {
     Ok(asked)
 }
 
-pub(super) async fn post(
-    State(door): State<Door>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Refusal> {
+pub(super) async fn post(door: Door, parts: Parts, body: Body) -> Result<Response, Refusal> {
+    let Parts { uri, headers, .. } = parts;
     let key = key(&uri)?;
     match asked(&uri)? {
         Asked::Append => append(door, key, headers, body).await,

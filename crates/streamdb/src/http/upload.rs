@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -34,12 +34,8 @@ pub(super) const GATHERED: usize = 256 * 1024;
 /// The most bytes taken in of a body that has been refused.
 const DRAINED: usize = 8 << 20;
 
-pub(super) async fn put(
-    State(door): State<Door>,
-    uri: Uri,
-    headers: HeaderMap,
-    mut body: Body,
-) -> Result<Response, Refusal> {
+pub(super) async fn put(door: Door, parts: Parts, mut body: Body) -> Result<Response, Refusal> {
+    let Parts { uri, headers, .. } = parts;
     let key = key(&uri)?;
     let put = Put { conditions: conditions(&headers)?, ..given(&headers, door.store.now())? };
     let source = conditions_named(&headers, &SOURCE_IF_MATCH, None)?;

@@ -105,7 +105,7 @@ pub(super) fn wanted_expiry(
     for item in objects.iter()? {
         let (raw, record) = item?;
         let Ok(key) = Key::from_bytes(raw.value()) else { continue };
-        let Ok(Record { meta, .. }) = Record::decode(&key, record.value()) else { continue };
+        let Ok(Record { meta, .. }) = Record::read(&key, record.value()) else { continue };
         if let Some(at) = meta.expires {
             wanted.insert(raw.value().to_vec(), (at, meta.size));
         }

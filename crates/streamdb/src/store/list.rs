@@ -156,21 +156,22 @@ fn scan<V: redb::Value + 'static>(
     };
     let limit = limit.clamp(1, Query::MAX_LIMIT);
     let mut entries = Vec::new();
-    let mut last = None;
+    let mut last = Vec::new();
     for (examined, item) in table.range::<&[u8]>((from, Bound::Unbounded))?.enumerate() {
         let (key, value) = item?;
         if !key.value().starts_with(prefix) {
             break;
         }
         if entries.len() == limit || examined == MOST_EXAMINED {
-            return Ok(Ok((entries, last)));
+            return Ok(Ok((entries, Some(last))));
         }
         match entry(key.value(), &value)? {
             Some(Ok(entry)) => entries.push(entry),
             Some(Err(error)) => return Ok(Err(error)),
             None => {}
         }
-        last = Some(key.value().to_vec());
+        last.clear();
+        last.extend_from_slice(key.value());
     }
     Ok(Ok((entries, None)))
 }
@@ -184,7 +185,7 @@ fn decode(key: &[u8], record: &[u8], now: u64) -> Option<Result<Entry, ReadError
             return Some(Err(ReadError::DamagedIndex { detail }));
         }
     };
-    match Record::decode(&key, record) {
+    match Record::read(&key, record) {
         Ok(record) if record.meta.expired(now) => None,
         Ok(record) => Some(Ok(Entry { key, meta: record.meta })),
         Err(Unreadable(detail)) => Some(Err(ReadError::Damaged { key, detail: detail.to_owned() })),

@@ -57,8 +57,9 @@ impl Store {
         let room = inner.index.read(|txn| {
             let objects = txn.open_table(OBJECTS)?;
             let record = objects.get(key.as_bytes())?;
-            let there = record.and_then(|record| Record::decode(key, record.value()).ok());
-            let there = there.map_or(0, |record| record.meta.size);
+            let there = record.map_or(0, |record| {
+                Record::read(key, record.value()).map_or(0, |record| record.meta.size)
+            });
             let counters = txn.open_table(COUNTERS)?;
             let mut room = u64::MAX;
             for quota in inner.quotas.iter().filter(|quota| quota.covers(key.as_bytes())) {
@@ -181,7 +182,7 @@ pub(super) fn sum<'q>(
                 break;
             }
             if let Ok(key) = Key::from_bytes(raw.value()) {
-                bytes += Record::decode(&key, record.value()).map_or(0, |record| record.meta.size);
+                bytes += Record::read(&key, record.value()).map_or(0, |record| record.meta.size);
             }
         }
         let before = counters.insert(&*quota.counter(), bytes)?.map(|before| before.value());

@@ -47,13 +47,11 @@ impl Store {
         let found = self.inner.index.read(|txn| {
             let objects = txn.open_table(OBJECTS)?;
             let record = objects.get(key.as_bytes())?;
-            Ok(record.map(|bytes| Record::decode(key, bytes.value())))
+            Ok(record.map(|bytes| Record::read(key, bytes.value()).map(|record| record.meta)))
         });
         match found.map_err(|fault| self.inner.read_fault(fault))? {
             None => Ok(None),
-            Some(Ok(record)) => {
-                Ok(Some(record.meta).filter(|meta| !meta.expired(self.inner.now())))
-            }
+            Some(Ok(meta)) => Ok(Some(meta).filter(|meta| !meta.expired(self.inner.now()))),
             Some(Err(unreadable)) => Err(damaged(key, unreadable.0)),
         }
     }
@@ -118,12 +116,12 @@ impl Inner {
                 let Some(bytes) = objects.get(key.as_bytes())? else {
                     return Ok(Seen::Nothing);
                 };
-                let Record { meta, place, sum } = match Record::decode(key, bytes.value()) {
+                let Record { meta, place, sum } = match Record::read(key, bytes.value()) {
                     Ok(record) => record,
                     Err(unreadable) => return Ok(Seen::Damaged(unreadable.0.to_owned())),
                 };
                 Ok::<_, Fault>(match place {
-                    Place::Record(value) => Seen::Whole(meta, sum, value),
+                    Place::Record(value) => Seen::Whole(meta, sum, value.to_vec()),
                     Place::Table => match txn.open_table(VALUES)?.get(key.as_bytes())? {
                         Some(value) => Seen::Whole(meta, sum, value.value().to_vec()),
                         None => Seen::Damaged("its bytes are missing from the index".to_owned()),
@@ -196,7 +194,11 @@ impl Object {
     /// # Errors
     /// [`ReadError`].
     pub fn into_bytes(self) -> Result<Vec<u8>, ReadError> {
-        let mut reader = self.into_reader();
+        let mut reader = match self.content {
+            // Handed on as it stands, without a copy.
+            Content::Whole(bytes) => return Ok(bytes.into()),
+            Content::File(_) => self.into_reader(),
+        };
         let mut whole = Vec::new();
         while let Some(piece) = reader.next_piece()? {
             whole.extend_from_slice(&piece);

@@ -129,7 +129,7 @@ impl Inner {
     /// Keeps what is left of a value, before it is removed.
     fn set_aside(&self, key: &Key) -> Result<PathBuf, BackupError> {
         let (record, value) = self.rows(key.as_bytes())?;
-        let file = Record::decode(key, &record).ok().and_then(|record| record.place.file());
+        let file = Record::read(key, &record).ok().and_then(|record| record.place.file());
         let parts =
             [("key", Some(key.as_bytes())), ("record", Some(&record)), ("value", value.as_deref())];
         self.quarantine(&parts, file)
@@ -178,7 +178,7 @@ impl Inner {
                 for item in txn.open_table(OBJECTS)?.iter()? {
                     let (raw, record) = item?;
                     let Ok(key) = Key::from_bytes(raw.value()) else { continue };
-                    match Record::decode(&key, record.value()).map(|record| record.place) {
+                    match Record::read(&key, record.value()).map(|record| record.place) {
                         Ok(Place::File(id) | Place::Open(id)) => drop(named.insert(id)),
                         Ok(Place::Table) => drop(in_table.insert(key)),
                         _ => {}
@@ -238,7 +238,7 @@ fn mend_suffixes(txn: &WriteTransaction) -> Result<u64, Fault> {
         let (raw, record) = item?;
         mended += u64::from(suffixes.insert(reversed(raw.value()).as_slice(), ())?.is_none());
         if let Ok(key) = Key::from_bytes(raw.value()) {
-            bytes += Record::decode(&key, record.value()).map_or(0, |record| record.meta.size);
+            bytes += Record::read(&key, record.value()).map_or(0, |record| record.meta.size);
         }
     }
     suffixes.retain(|back, ()| {

@@ -32,11 +32,13 @@ pub(super) async fn handle(State(door): State<Door>, request: Request) -> Respon
     if (method == Method::GET || method == Method::HEAD) && !request.uri().path().ends_with('/') {
         // Ranges, conditions and content types are better looked after there.
         if let Some(uri) = as_object(request.uri()) {
-            let headers = request.headers().clone();
+            let mut parts = Request::<()>::default().into_parts().0;
+            parts.uri = uri;
+            parts.headers.clone_from(request.headers());
             let answer = if method == Method::GET {
-                object::get(State(door.clone()), uri, headers).await
+                object::get(door.clone(), parts).await
             } else {
-                object::head(State(door.clone()), uri, headers).await
+                object::head(&door, &parts)
             };
             match answer {
                 // A collection without a slash, perhaps.
