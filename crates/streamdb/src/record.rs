@@ -69,40 +69,69 @@ pub(crate) struct Record<V = Vec<u8>> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unreadable(pub(crate) &'static str);
 
-const FORMAT: u8 = 3;
-/// As [`FORMAT`], without the sum of the value, and sealed with a part of a SHA-256.
+const FORMAT: u8 = 4;
+/// Numbers in eight bytes each, and every field told, also where it says nothing.
+const FORMAT_3: u8 = 3;
+/// As [`FORMAT_3`], without the sum of the value, and sealed with a part of a SHA-256.
 const FORMAT_2: u8 = 2;
 /// As [`FORMAT_2`], without expiry and user metadata.
 const FORMAT_1: u8 = 1;
-/// In the byte of the place: the sum of the value follows.
+
+// The second byte of a record: the place in the lowest bits, and what follows that most records lack.
+const PLACE: u8 = 0x03;
+const HAS_KIND: u8 = 0x10;
+const HAS_EXPIRY: u8 = 0x20;
+const HAS_USER: u8 = 0x40;
 const HAS_SUM: u8 = 0x80;
+
+/// The kind of a value of which nothing is told, and of most. It is not written.
+pub(crate) const USUAL_KIND: &str = "application/octet-stream";
 
 impl Record {
     pub(crate) fn encode(&self, key: &Key) -> Vec<u8> {
-        let kind = self.meta.content_type.as_bytes();
-        let mut out = Vec::with_capacity(96 + kind.len());
-        out.push(FORMAT);
+        let Meta {
+            size, checksum, version, created, modified, content_type, expires, user, ..
+        } = &self.meta;
+        let inline: &[u8] = if let Place::Record(bytes) = &self.place { bytes } else { &[] };
+        let mut out = Vec::with_capacity(96 + inline.len());
         let place = match self.place {
             Place::Record(_) => 0,
             Place::Table => 1,
             Place::File(_) => 2,
             Place::Open(_) => 3,
         };
-        out.push(if self.sum.is_some() { place | HAS_SUM } else { place });
-        for number in [self.meta.size, self.meta.version, self.meta.created, self.meta.modified] {
-            out.extend_from_slice(&number.to_le_bytes());
+        let has = |flag: u8, told: bool| if told { flag } else { 0 };
+        let unusual = content_type != USUAL_KIND;
+        out.push(FORMAT);
+        out.push(
+            place
+                | has(HAS_KIND, unusual)
+                | has(HAS_EXPIRY, expires.is_some())
+                | has(HAS_USER, !user.is_empty())
+                | has(HAS_SUM, self.sum.is_some()),
+        );
+        push_number(&mut out, *size);
+        push_number(&mut out, *version);
+        push_number(&mut out, *created);
+        // Most values are as old as their keys.
+        push_number(&mut out, zigzag(modified.wrapping_sub(*created)));
+        out.extend_from_slice(checksum.as_bytes());
+        if unusual {
+            // `store` admits content types of at most 255 bytes.
+            out.push(content_type.len().min(255) as u8);
+            out.extend(content_type.bytes().take(255));
         }
-        out.extend_from_slice(self.meta.checksum.as_bytes());
-        // `store` admits content types of at most 255 bytes.
-        out.push(kind.len().min(255) as u8);
-        out.extend(kind.iter().take(255));
-        out.extend_from_slice(&self.meta.expires.unwrap_or(NEVER).to_le_bytes());
-        // `store` admits far less metadata than these lengths can tell.
-        out.push(self.meta.user.len().min(255) as u8);
-        for (name, value) in self.meta.user.iter().take(255) {
-            for text in [name, value] {
-                out.extend_from_slice(&(text.len().min(0xffff) as u16).to_le_bytes());
-                out.extend(text.bytes().take(0xffff));
+        if let Some(expires) = expires {
+            push_number(&mut out, *expires);
+        }
+        if !user.is_empty() {
+            // `store` admits far less metadata than these lengths can tell.
+            out.push(user.len().min(255) as u8);
+            for (name, value) in user.iter().take(255) {
+                for text in [name, value] {
+                    out.extend_from_slice(&(text.len().min(0xffff) as u16).to_le_bytes());
+                    out.extend(text.bytes().take(0xffff));
+                }
             }
         }
         if let Some(id) = self.place.file() {
@@ -113,9 +142,7 @@ impl Record {
         }
         let seal = seal(key, &out);
         out.extend_from_slice(&seal);
-        if let Place::Record(bytes) = &self.place {
-            out.extend_from_slice(bytes);
-        }
+        out.extend_from_slice(inline);
         out
     }
 
@@ -135,35 +162,21 @@ impl<'a> Record<&'a [u8]> {
     /// The record in these bytes, without a copy of the value.
     pub(crate) fn read(key: &Key, bytes: &'a [u8]) -> Result<Self, Unreadable> {
         let mut rest = bytes;
-        let [format, place] = take::<2>(&mut rest)?;
-        if ![FORMAT, FORMAT_2, FORMAT_1].contains(&format) {
-            return Err(Unreadable("its record has a format this program does not know"));
-        }
-        let [size, version, created, modified] =
-            [number(&mut rest)?, number(&mut rest)?, number(&mut rest)?, number(&mut rest)?];
-        let checksum = Checksum::from_bytes(take::<32>(&mut rest)?);
-        let [kind_len] = take::<1>(&mut rest)?;
-        let (kind, after) = rest.split_at_checked(kind_len.into()).ok_or(CUT)?;
-        rest = after;
-        let mut expires = None;
-        let mut user = BTreeMap::new();
-        if format != FORMAT_1 {
-            expires = Some(number(&mut rest)?).filter(|at| *at != NEVER);
-            let [count] = take::<1>(&mut rest)?;
-            for _ in 0..count {
-                let name = short_text(&mut rest)?;
-                user.insert(name, short_text(&mut rest)?);
-            }
-        }
-        let has_sum = format == FORMAT && place & HAS_SUM != 0;
-        let place = if has_sum { place & !HAS_SUM } else { place };
+        let [format, told] = take::<2>(&mut rest)?;
+        let (mut meta, kind) = match format {
+            FORMAT => head(told, &mut rest)?,
+            FORMAT_3 | FORMAT_2 | FORMAT_1 => former_head(format, &mut rest)?,
+            _ => return Err(Unreadable("its record has a format this program does not know")),
+        };
+        let place = told & PLACE;
         let file = match place {
             2 | 3 => Some(ContentId::from_bytes(take::<16>(&mut rest)?)),
             _ => None,
         };
-        let sum = if has_sum { Some(u32::from_le_bytes(take::<4>(&mut rest)?)) } else { None };
+        let summed = told & HAS_SUM != 0 && format >= FORMAT_3;
+        let sum = if summed { Some(u32::from_le_bytes(take::<4>(&mut rest)?)) } else { None };
         let sealed = bytes.get(..bytes.len() - rest.len()).ok_or(CUT)?;
-        let intact = if format == FORMAT {
+        let intact = if format >= FORMAT_3 {
             take::<4>(&mut rest)? == seal(key, sealed)
         } else {
             take::<8>(&mut rest)? == former_seal(key, sealed)
@@ -175,20 +188,72 @@ impl<'a> Record<&'a [u8]> {
             (0, _) => Place::Record(rest),
             (1, _) => Place::Table,
             (2, Some(id)) => Place::File(id),
-            (3, Some(id)) => Place::Open(id),
-            _ => {
-                return Err(Unreadable("its record names a place this program does not know"));
-            }
+            (_, Some(id)) => Place::Open(id),
+            _ => return Err(CUT),
         };
-        let content_type = String::from_utf8(kind.to_vec())
+        // Not before the seal has said that these are the bytes that were written.
+        meta.content_type = String::from_utf8(kind.to_vec())
             .map_err(|_| Unreadable("the content type in its record is not text"))?;
-        let open = matches!(place, Place::Open(_));
-        let meta =
-            Meta { size, checksum, version, created, modified, content_type, open, expires, user };
+        meta.open = matches!(place, Place::Open(_));
         Ok(Self { meta, place, sum })
     }
 }
 
+/// The facts at the head of a record, the content type apart.
+fn head<'a>(told: u8, rest: &mut &'a [u8]) -> Result<(Meta, &'a [u8]), Unreadable> {
+    let [size, version, created] = [number(rest)?, number(rest)?, number(rest)?];
+    let modified = created.wrapping_add(unzigzag(number(rest)?));
+    let checksum = Checksum::from_bytes(take::<32>(rest)?);
+    let kind = if told & HAS_KIND == 0 { USUAL_KIND.as_bytes() } else { short_bytes(rest)? };
+    let expires = if told & HAS_EXPIRY == 0 { None } else { Some(number(rest)?) };
+    let user = if told & HAS_USER == 0 { BTreeMap::new() } else { notes(rest)? };
+    let content_type = String::new();
+    let facts = Meta {
+        size,
+        checksum,
+        version,
+        created,
+        modified,
+        content_type,
+        open: false,
+        expires,
+        user,
+    };
+    Ok((facts, kind))
+}
+
+/// The same of former formats.
+fn former_head<'a>(format: u8, rest: &mut &'a [u8]) -> Result<(Meta, &'a [u8]), Unreadable> {
+    let mut long = || take::<8>(rest).map(u64::from_le_bytes);
+    let [size, version, created, modified] = [long()?, long()?, long()?, long()?];
+    let checksum = Checksum::from_bytes(take::<32>(rest)?);
+    let kind = short_bytes(rest)?;
+    let (mut expires, mut user) = (None, BTreeMap::new());
+    if format != FORMAT_1 {
+        expires = Some(take::<8>(rest).map(u64::from_le_bytes)?).filter(|at| *at != NEVER);
+        user = notes(rest)?;
+    }
+    let content_type = String::new();
+    let facts = Meta {
+        size,
+        checksum,
+        version,
+        created,
+        modified,
+        content_type,
+        open: false,
+        expires,
+        user,
+    };
+    Ok((facts, kind))
+}
+
+fn notes(rest: &mut &[u8]) -> Result<BTreeMap<String, String>, Unreadable> {
+    let [count] = take::<1>(rest)?;
+    (0..count).map(|_| Ok((short_text(rest)?, short_text(rest)?))).collect()
+}
+
+/// What stands for no expiry in former formats.
 const NEVER: u64 = u64::MAX;
 
 const CUT: Unreadable = Unreadable("its record is cut short");
@@ -224,8 +289,41 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Unreadable> {
     Ok(*head)
 }
 
+/// A number of seven bits a byte, the lowest first; the highest bit says that more follow (LEB128).
 fn number(rest: &mut &[u8]) -> Result<u64, Unreadable> {
-    take::<8>(rest).map(u64::from_le_bytes)
+    let mut number = 0;
+    for place in (0..64).step_by(7) {
+        let [byte] = take::<1>(rest)?;
+        number |= u64::from(byte & 0x7f) << place;
+        if byte < 0x80 {
+            return Ok(number);
+        }
+    }
+    Err(Unreadable("a number in its record does not end"))
+}
+
+fn push_number(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// A small difference of either sign, as wrapping subtraction gives it, as a small number.
+const fn zigzag(difference: u64) -> u64 {
+    (difference << 1) ^ (if difference >> 63 == 1 { u64::MAX } else { 0 })
+}
+
+const fn unzigzag(number: u64) -> u64 {
+    (number >> 1) ^ (if number & 1 == 1 { u64::MAX } else { 0 })
+}
+
+fn short_bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Unreadable> {
+    let [length] = take::<1>(rest)?;
+    let (bytes, after) = rest.split_at_checked(length.into()).ok_or(CUT)?;
+    *rest = after;
+    Ok(bytes)
 }
 
 fn short_text(rest: &mut &[u8]) -> Result<String, Unreadable> {
@@ -238,6 +336,8 @@ fn short_text(rest: &mut &[u8]) -> Result<String, Unreadable> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn record(place: Place) -> Record {
@@ -281,30 +381,79 @@ mod tests {
     #[test]
     fn records_of_former_formats_are_still_read() {
         let key = Key::new("k").unwrap();
-        for format in [FORMAT_1, FORMAT_2] {
-            let mut old = vec![format, 0];
+        for format in [FORMAT_1, FORMAT_2, FORMAT_3] {
+            let mut old = vec![format, if format == FORMAT_3 { HAS_SUM } else { 0 }];
             for number in [3_u64, 7, 1, 2] {
                 old.extend_from_slice(&number.to_le_bytes());
             }
             old.extend_from_slice(Checksum::of(b"abc").as_bytes());
             old.push(3);
             old.extend_from_slice(b"a/b");
-            if format == FORMAT_2 {
+            if format != FORMAT_1 {
                 old.extend_from_slice(&9_u64.to_le_bytes());
                 old.extend_from_slice(&[1, 1, 0, b'n', 1, 0, b'v']);
             }
-            let seal = former_seal(&key, &old);
-            old.extend_from_slice(&seal);
+            if format == FORMAT_3 {
+                old.extend_from_slice(&5_u32.to_le_bytes());
+                let seal = seal(&key, &old);
+                old.extend_from_slice(&seal);
+            } else {
+                let seal = former_seal(&key, &old);
+                old.extend_from_slice(&seal);
+            }
             old.extend_from_slice(b"abc");
             let read = Record::decode(&key, &old).unwrap();
             assert_eq!((read.place, read.meta.size), (Place::Record(b"abc".to_vec()), 3));
-            assert_eq!(read.sum, None);
+            assert_eq!(read.sum, (format == FORMAT_3).then_some(5));
+            assert_eq!((read.meta.version, read.meta.created, read.meta.modified), (7, 1, 2));
+            assert_eq!(read.meta.content_type, "a/b");
             let told = (read.meta.expires, read.meta.user.len());
-            assert_eq!(told, if format == FORMAT_2 { (Some(9), 1) } else { (None, 0) });
+            assert_eq!(told, if format == FORMAT_1 { (None, 0) } else { (Some(9), 1) });
             for at in 0..old.len() - 3 {
                 let mut changed = old.clone();
                 changed[at] ^= 0x10;
                 assert!(Record::decode(&key, &changed).is_err(), "format {format}, byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_most_values_lack_takes_no_room() {
+        let key = Key::new("k").unwrap();
+        let mut usual = record(Place::Record(Vec::new()));
+        usual.meta.size = 100;
+        usual.meta.version = 100_000;
+        (usual.meta.created, usual.meta.modified) = (1_800_000_000_000, 1_800_000_000_000);
+        usual.meta.content_type = USUAL_KIND.to_owned();
+        usual.meta.expires = None;
+        usual.meta.user.clear();
+        let bytes = usual.encode(&key);
+        assert_eq!(bytes.len(), 2 + 1 + 3 + 6 + 1 + 32 + 4 + 4);
+        assert_eq!(Record::decode(&key, &bytes), Ok(usual));
+    }
+
+    proptest! {
+        #[test]
+        fn any_facts_come_back(
+            [size, version, created, modified] in any::<[u64; 4]>(),
+            back in 0..5000_u64,
+            expires in any::<Option<u64>>(),
+            content_type in "[ -~]{0,255}",
+            user in prop::collection::btree_map("[a-z]{1,9}", "[ -~]{0,300}", 0..4),
+            sum in any::<Option<u32>>(),
+        ) {
+            let key = Key::new("k").unwrap();
+            // Also of a clock that was set back.
+            for modified in [modified, created.wrapping_sub(back), created.wrapping_add(back)] {
+                let mut any = record(Place::Table);
+                let open = false;
+                let (checksum, content_type, user) =
+                    (any.meta.checksum, content_type.clone(), user.clone());
+                any.meta = Meta {
+                    size, checksum, version, created, modified, content_type, open, expires, user,
+                };
+                any.sum = sum;
+                prop_assert_eq!(Record::decode(&key, &any.encode(&key)), Ok(any));
             }
         }
     }

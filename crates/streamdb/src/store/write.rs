@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Conditions, IN_INDEX, IN_RECORD, Inner, Store};
 use crate::content::Staged;
-use crate::record::{Place, Record};
+use crate::record::{Place, Record, USUAL_KIND};
 use crate::{Checksum, Key, Meta, ReadError, WriteError};
 
 /// How a value is put.
@@ -337,10 +337,7 @@ impl Put {
             version: 0,
             created: now,
             modified: now,
-            content_type: self
-                .content_type
-                .clone()
-                .unwrap_or_else(|| "application/octet-stream".to_owned()),
+            content_type: self.content_type.clone().unwrap_or_else(|| USUAL_KIND.to_owned()),
             open: false,
             expires: self.expires,
             user: self.user.clone(),
