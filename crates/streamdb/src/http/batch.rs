@@ -9,10 +9,10 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use super::Door;
 use super::blocking::blocking;
 use super::reply::Refusal;
-use crate::{Checksum, Conditions, Entry, Key, Operation, Put, Tags, Transfer};
+use super::{Door, listing};
+use crate::{Checksum, Conditions, Key, Operation, Put, Tags, Transfer};
 
 /// The longest batch, in bytes of JSON.
 const MOST: usize = 16 << 20;
@@ -114,13 +114,8 @@ pub(super) async fn batch(State(door): State<Door>, body: Body) -> Result<Json<V
     let done = blocking(move || store.batch(&operations))
         .await
         .inspect_err(|refusal| door.tell(refusal))?;
-    let done: Vec<_> = keys
-        .into_iter()
-        .zip(done)
-        .map(|(key, meta)| {
-            meta.map(|meta| super::listing::entry(&Entry { key, meta })).unwrap_or(Value::Null)
-        })
-        .collect();
+    let told = keys.iter().zip(&done).map(|(key, meta)| Some(listing::told(key, meta.as_ref()?)));
+    let done: Vec<_> = told.collect();
     Ok(Json(json!({ "done": done })))
 }
 

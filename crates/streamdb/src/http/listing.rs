@@ -1,14 +1,15 @@
 //! Listings: `GET /v1/objects?prefix=&suffix=&cursor=&limit=`.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{Query as Params, State};
 use axum::http::Uri;
-use axum::response::Json;
-use serde_json::{Value, json};
+use axum::response::{IntoResponse, Json, Response};
 
 use super::Door;
 use super::blocking::blocking;
 use super::reply::Refusal;
-use crate::{Entry, Query};
+use crate::{Checksum, Key, Meta, Query};
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,7 +22,7 @@ struct Asked {
     limit: Option<usize>,
 }
 
-pub(super) async fn list(State(door): State<Door>, uri: Uri) -> Result<Json<Value>, Refusal> {
+pub(super) async fn list(State(door): State<Door>, uri: Uri) -> Result<Response, Refusal> {
     let Params(asked) = Params::<Asked>::try_from_uri(&uri).map_err(|error| {
         Refusal::bad(
             error.body_text(),
@@ -45,32 +46,48 @@ pub(super) async fn list(State(door): State<Door>, uri: Uri) -> Result<Json<Valu
     let store = door.store.clone();
     let page =
         blocking(move || store.list(&query)).await.inspect_err(|refusal| door.tell(refusal))?;
-    let entries: Vec<_> = page.entries.iter().map(entry).collect();
-    Ok(Json(json!({ "entries": entries, "next": page.next })))
+    let entries = page.entries.iter().map(|entry| told(&entry.key, &entry.meta)).collect();
+    Ok(Json(Listing { entries, next: page.next }).into_response())
+}
+
+#[derive(serde::Serialize)]
+struct Listing<'a> {
+    entries: Vec<Told<'a>>,
+    next: Option<String>,
 }
 
 /// A key and its facts as the door writes them.
-pub(super) fn entry(entry: &Entry) -> Value {
-    let mut told = json!({
-        "key": entry.key.as_str(),
-        "size": entry.meta.size,
-        "checksum": entry.meta.checksum,
-        "version": entry.meta.version,
-        "created": entry.meta.created,
-        "modified": entry.meta.modified,
-        "content_type": entry.meta.content_type,
-    });
+#[derive(serde::Serialize)]
+pub(super) struct Told<'a> {
+    key: &'a str,
+    size: u64,
+    checksum: &'a Checksum,
+    version: u64,
+    created: u64,
+    modified: u64,
+    content_type: &'a str,
     // Only where there is something to tell: most values have none of these.
-    if let Some(fields) = told.as_object_mut() {
-        if entry.meta.open {
-            fields.insert("open".to_owned(), true.into());
-        }
-        if let Some(at) = entry.meta.expires {
-            fields.insert("expires".to_owned(), at.into());
-        }
-        if !entry.meta.user.is_empty() {
-            fields.insert("user".to_owned(), json!(entry.meta.user));
-        }
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    open: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<u64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    user: &'a BTreeMap<String, String>,
+}
+
+pub(super) fn told<'a>(key: &'a Key, meta: &'a Meta) -> Told<'a> {
+    let Meta { size, checksum, version, created, modified, content_type, open, expires, user } =
+        meta;
+    Told {
+        key: key.as_str(),
+        size: *size,
+        checksum,
+        version: *version,
+        created: *created,
+        modified: *modified,
+        content_type,
+        open: *open,
+        expires: *expires,
+        user,
     }
-    told
 }

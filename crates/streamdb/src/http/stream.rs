@@ -16,7 +16,7 @@ use super::blocking::blocking;
 use super::object::{facts, key};
 use super::reply::Refusal;
 use super::upload::{given, next, stored_headers};
-use crate::{AppendError, Entry, Key, Meta, Put, ReadError, Tail, Tailed};
+use crate::{AppendError, Key, Meta, Put, ReadError, Tail, Tailed};
 
 /// How long the stream is, in bytes.
 pub(super) const SIZE: HeaderName = HeaderName::from_static("streamdb-size");
@@ -89,7 +89,7 @@ pub(super) async fn post(door: Door, parts: Parts, body: Body) -> Result<Respons
             let meta = blocking(move || store.seal(&of))
                 .await
                 .inspect_err(|refusal| door.tell(refusal))?;
-            Ok(told(StatusCode::OK, key, meta))
+            Ok(told(StatusCode::OK, &key, &meta))
         }
         _ => Err(Refusal::bad(
             "a POST to a value says what to do with it",
@@ -142,7 +142,7 @@ async fn append(
         // From here on nobody else may come in between.
         at = at.map(|_| meta.size);
     }
-    Ok(told(if opened { StatusCode::CREATED } else { StatusCode::OK }, key, meta))
+    Ok(told(if opened { StatusCode::CREATED } else { StatusCode::OK }, &key, &meta))
 }
 
 /// The stream as it is, or a new one where there is none.
@@ -184,9 +184,9 @@ fn offset(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     })
 }
 
-fn told(status: StatusCode, key: Key, meta: Meta) -> Response {
-    let headers = stored_headers(&meta);
-    (status, headers, Json(super::listing::entry(&Entry { key, meta }))).into_response()
+fn told(status: StatusCode, key: &Key, meta: &Meta) -> Response {
+    let headers = stored_headers(meta);
+    (status, headers, Json(super::listing::told(key, meta))).into_response()
 }
 
 pub(super) async fn tail(door: Door, key: Key, from: u64) -> Result<Response, Refusal> {

@@ -12,13 +12,13 @@ use axum::response::{IntoResponse, Json, Response};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 
-use super::Door;
 use super::blocking::blocking;
 use super::condition::{conditions, conditions_named};
 use super::object::{EXPIRES, TTL, USER, facts, key};
 use super::reply::Refusal;
+use super::{Door, listing};
 use crate::store::Small;
-use crate::{Conditions, Entry, Key, Meta, Put, Transfer, Upload, WriteError};
+use crate::{Conditions, Key, Meta, Put, Transfer, Upload, WriteError};
 
 /// Stores a copy of the value under this key, percent-encoded, instead of a body.
 pub(super) const COPY_FROM: HeaderName = HeaderName::from_static("streamdb-copy-from");
@@ -67,9 +67,8 @@ pub(super) async fn put(door: Door, parts: Parts, mut body: Body) -> Result<Resp
     };
     let stored = stored.inspect_err(|refusal| door.tell(refusal))?;
     let status = if stored.replaced { StatusCode::OK } else { StatusCode::CREATED };
-    let told = stored_headers(&stored.meta);
-    let entry = Entry { key, meta: stored.meta };
-    Ok((status, told, Json(super::listing::entry(&entry))).into_response())
+    let body = Json(listing::told(&key, &stored.meta));
+    Ok((status, stored_headers(&stored.meta), body).into_response())
 }
 
 /// Stores under a key what another key holds: as a copy, or by moving it.
@@ -90,9 +89,8 @@ async fn transfer(
             .await
             .inspect_err(|refusal| door.tell(refusal))?;
     let status = if stored.replaced { StatusCode::OK } else { StatusCode::CREATED };
-    let told = stored_headers(&stored.meta);
-    let entry = Entry { key: to, meta: stored.meta };
-    Ok((status, told, Json(super::listing::entry(&entry))).into_response())
+    let body = Json(listing::told(&to, &stored.meta));
+    Ok((status, stored_headers(&stored.meta), body).into_response())
 }
 
 /// The headers of an answer about a value that was stored.
