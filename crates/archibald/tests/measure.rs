@@ -8,7 +8,7 @@ mod world;
 
 use browser::Browser;
 use serde_json::Value;
-use world::{World, said, under};
+use world::{World, beside, said, under};
 
 /// cyclictest's own figures on this host, or why it cannot be run.
 fn measured(world: &World, words: &[&str]) -> Result<(i32, Value), String> {
@@ -87,14 +87,7 @@ fn in_a_terminal(world: &World, words: &str, call_off_at: Option<&str>) -> Optio
         "trap : INT; stty -g; {} {words}; echo status=$?; stty -g",
         inner.get_program().to_str().unwrap()
     );
-    let mut terminal = std::process::Command::new("script");
-    terminal.args(["-qefc", &script, "/dev/null"]).current_dir(inner.get_current_dir().unwrap());
-    for (key, value) in inner.get_envs() {
-        match value {
-            Some(value) => terminal.env(key, value),
-            None => terminal.env_remove(key),
-        };
-    }
+    let mut terminal = beside(&["script", "-qefc", &script, "/dev/null"], &inner);
     let piped = std::process::Stdio::piped;
     terminal.stdin(piped()).stdout(piped()).env("TERM", "xterm");
     let Ok(mut child) = terminal.spawn() else {

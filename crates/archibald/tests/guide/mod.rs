@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
-use crate::world::{World, project};
+use crate::world::{World, beside, project};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -155,14 +155,8 @@ impl Guide {
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap());
         let example = world.command_with_image(&[]);
-        let mut bash = std::process::Command::new("bash");
-        bash.args(["-c", &script]).current_dir(world.path("work")).env("PATH", path);
-        for (key, value) in example.get_envs() {
-            match value {
-                Some(value) => bash.env(key, value),
-                None => bash.env_remove(key),
-            };
-        }
+        let mut bash = beside(&["bash", "-c", &script], &example);
+        bash.env("PATH", path);
         assert!(bash.status().unwrap().code().is_some(), "{}", self.name);
         for step in steps {
             let out = record.join(step.line.to_string());

@@ -135,16 +135,23 @@ pub(crate) fn executable(path: &Path, text: &str) {
 
 /// The same command, started by another one that takes it as its last words.
 pub(crate) fn under(words: &[&str], command: &Command) -> Command {
-    let mut outer = Command::new(words[0]);
-    outer.args(&words[1..]).arg(command.get_program()).args(command.get_args());
-    outer.current_dir(command.get_current_dir().unwrap()).stdin(Stdio::null());
+    let mut outer = beside(words, command);
+    outer.arg(command.get_program()).args(command.get_args());
+    outer
+}
+
+/// Another command where this one would run: in its folder, with its environment.
+pub(crate) fn beside(words: &[&str], command: &Command) -> Command {
+    let mut other = Command::new(words[0]);
+    other.args(&words[1..]).stdin(Stdio::null());
+    other.current_dir(command.get_current_dir().unwrap());
     for (key, value) in command.get_envs() {
         match value {
-            Some(value) => outer.env(key, value),
-            None => outer.env_remove(key),
+            Some(value) => other.env(key, value),
+            None => other.env_remove(key),
         };
     }
-    outer
+    other
 }
 
 pub(crate) fn said(output: Output) -> Said {

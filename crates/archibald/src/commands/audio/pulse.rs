@@ -12,6 +12,7 @@ use crate::failure::{Context as _, Exit, Failure};
 /// How long both tunnels may take until the machine has answered.
 const PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(200);
+const IS_IT_OPEN: &str = "`archibald check` says whether the machine's door on port 4713 is open.";
 /// Where a server's tunnel can begin again by itself when the machine comes back.
 const RECONNECT: &str = "reconnect_interval_ms=1000";
 /// PulseAudio's later tunnel, which speaks by libpulse. Its first one, up to 17, takes an answer of PipeWire's
@@ -100,10 +101,11 @@ impl Server {
         }
         // What is left of an earlier connection, to a machine with other ports perhaps.
         self.disconnect(name)?;
+        let deadline = Instant::now() + PATIENCE;
         let made = Direction::BOTH
             .into_iter()
-            .try_for_each(|direction| load(direction, name, &server, latency_ms))
-            .and_then(|()| self.wait(name));
+            .try_for_each(|direction| load(direction, name, &server, latency_ms, deadline))
+            .and_then(|()| self.wait(name, deadline));
         if made.is_err() {
             self.disconnect(name)?;
         }
@@ -124,14 +126,12 @@ impl Server {
     }
 
     /// A tunnel's device appears when the machine has answered.
-    fn wait(&self, name: &str) -> Result<(), Failure> {
-        let deadline = Instant::now() + PATIENCE;
+    fn wait(&self, name: &str, deadline: Instant) -> Result<(), Failure> {
         while !self.are_listed(name)? {
             let gone = self.tunnels(name)?.len() < Direction::BOTH.len();
             if gone || Instant::now() >= deadline {
                 let message = format!("the machine did not answer {}'s tunnel", self.name);
-                return Err(Failure::new(Exit::Environment, message)
-                    .with_remedy("`archibald check` says whether its door on port 4713 is open."));
+                return Err(Failure::new(Exit::Environment, message).with_remedy(IS_IT_OPEN));
             }
             std::thread::sleep(POLL);
         }
@@ -155,10 +155,9 @@ impl Server {
     /// What this host has counted of the tunnels' xruns since they were made, where somebody counts.
     pub(super) fn xruns(&self, name: &str) -> Option<u64> {
         let output = Command::new("pw-top").args(["-b", "-n", "2"]).output().ok();
-        let output = output.filter(|_| self.is_pipewire())?;
-        let errors = pw_top::errors(&String::from_utf8_lossy(&output.stdout));
-        let devices = Direction::BOTH.map(|direction| direction.device(name));
-        Some(errors.iter().filter(|(node, _)| devices.contains(node)).map(|(_, n)| n).sum())
+        // Before PipeWire 1.0 it only fills a screen, and says so.
+        let output = output.filter(|output| self.is_pipewire() && output.status.success())?;
+        xruns_in(&String::from_utf8_lossy(&output.stdout), name)
     }
 }
 
@@ -176,7 +175,15 @@ pub(super) fn door(remote: &Remote) -> Result<String, Failure> {
     Ok(format!("tcp:{door}"))
 }
 
-fn load(direction: Direction, name: &str, server: &str, latency_ms: u32) -> Result<(), Failure> {
+/// Loads a tunnel's module. PulseAudio's waits for the machine by itself; PipeWire's is refused while nobody
+/// answers, as when the machine's server begins anew.
+fn load(
+    direction: Direction,
+    name: &str,
+    server: &str,
+    latency_ms: u32,
+    deadline: Instant,
+) -> Result<(), Failure> {
     let kind = direction.kind();
     let first = format!("module-tunnel-{kind}");
     let later = format!("{first}{LATER}");
@@ -189,14 +196,19 @@ fn load(direction: Direction, name: &str, server: &str, latency_ms: u32) -> Resu
     // A module refuses a word that it does not know.
     let tries: [(&str, &[&str]); 4] =
         [(&later, &[RECONNECT]), (&later, &[]), (&first, &[&latency, RECONNECT]), (&first, &[])];
-    let mut made = Ok(());
-    for (module, more) in tries {
-        made = pactl(&[&["load-module", module], &words[..], more].concat()).map(drop);
-        if made.is_ok() {
-            break;
+    loop {
+        let mut refused = None;
+        for (module, more) in tries {
+            match pactl(&[&["load-module", module], &words[..], more].concat()) {
+                Ok(_) => return Ok(()),
+                Err(failure) => refused = Some(failure),
+            }
         }
+        if let Some(failure) = refused.filter(|_| Instant::now() >= deadline) {
+            return Err(failure.with_remedy(IS_IT_OPEN));
+        }
+        std::thread::sleep(POLL);
     }
-    made
 }
 
 /// Runs pactl, and returns what it says.
@@ -234,6 +246,15 @@ fn tunnels_in(list: &str, name: &str) -> Vec<(Direction, Module)> {
         .collect()
 }
 
+/// What pw-top has counted for this machine's devices; nothing where it does not list them.
+fn xruns_in(screens: &str, name: &str) -> Option<u64> {
+    let devices = Direction::BOTH.map(|direction| direction.device(name));
+    let errors = pw_top::errors(screens);
+    let ours = errors.iter().filter(|(node, _)| devices.contains(node)).map(|(_, count)| count);
+    ours.clone().next()?;
+    Some(ours.sum())
+}
+
 /// A device in pactl's long list.
 fn device_in(list: &str, name: &str) -> Option<Device> {
     let mut blocks = list.split("\n\n");
@@ -267,6 +288,19 @@ mod tests {
         assert!(found[0].1.says("server=tcp:127.0.0.1:4713"));
         assert!(!found[0].1.says("server=tcp:127.0.0.1:471"));
         assert!(tunnels_in(list, "other").is_empty());
+    }
+
+    #[test]
+    fn xruns_are_those_of_this_machines_devices() {
+        let screens = "\
+S   ID  QUANT   RATE    WAIT    BUSY   W/Q   B/Q  ERR FORMAT           NAME
+R   43   1024  48000   1.0us   2.0us  0.00  0.00    3    S16LE 2 48000 archibald-studio-play
+R   44   1024  48000   1.0us   2.0us  0.00  0.00    1    S16LE 2 48000  + archibald-studio-record
+R   45   1024  48000   1.0us   2.0us  0.00  0.00    9    S16LE 2 48000 other
+";
+        assert_eq!(xruns_in(screens, "studio"), Some(4));
+        assert_eq!(xruns_in(screens, "attic"), None);
+        assert_eq!(xruns_in("pw-top: invalid option -- 'b'\n", "studio"), None);
     }
 
     #[test]
