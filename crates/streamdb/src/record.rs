@@ -163,11 +163,7 @@ impl<'a> Record<&'a [u8]> {
     pub(crate) fn read(key: &Key, bytes: &'a [u8]) -> Result<Self, Unreadable> {
         let mut rest = bytes;
         let [format, told] = take::<2>(&mut rest)?;
-        let (mut meta, kind) = match format {
-            FORMAT => head(told, &mut rest)?,
-            FORMAT_3 | FORMAT_2 | FORMAT_1 => former_head(format, &mut rest)?,
-            _ => return Err(Unreadable("its record has a format this program does not know")),
-        };
+        let (mut meta, kind) = head(format, told, &mut rest)?;
         let place = told & PLACE;
         let file = match place {
             2 | 3 => Some(ContentId::from_bytes(take::<16>(&mut rest)?)),
@@ -200,39 +196,22 @@ impl<'a> Record<&'a [u8]> {
 }
 
 /// The facts at the head of a record, the content type apart.
-fn head<'a>(told: u8, rest: &mut &'a [u8]) -> Result<(Meta, &'a [u8]), Unreadable> {
-    let [size, version, created] = [number(rest)?, number(rest)?, number(rest)?];
-    let modified = created.wrapping_add(unzigzag(number(rest)?));
+fn head<'a>(format: u8, told: u8, rest: &mut &'a [u8]) -> Result<(Meta, &'a [u8]), Unreadable> {
+    let (number, told): (fn(&mut &[u8]) -> Result<u64, Unreadable>, u8) = match format {
+        FORMAT => (number, told),
+        FORMAT_1 => (long_number, HAS_KIND),
+        FORMAT_2 | FORMAT_3 => (long_number, HAS_KIND | HAS_EXPIRY | HAS_USER),
+        _ => return Err(Unreadable("its record has a format this program does not know")),
+    };
+    let [size, version, created, modified] =
+        [number(rest)?, number(rest)?, number(rest)?, number(rest)?];
+    let modified =
+        if format == FORMAT { created.wrapping_add(unzigzag(modified)) } else { modified };
     let checksum = Checksum::from_bytes(take::<32>(rest)?);
     let kind = if told & HAS_KIND == 0 { USUAL_KIND.as_bytes() } else { short_bytes(rest)? };
     let expires = if told & HAS_EXPIRY == 0 { None } else { Some(number(rest)?) };
+    let expires = expires.filter(|at| format == FORMAT || *at != NEVER);
     let user = if told & HAS_USER == 0 { BTreeMap::new() } else { notes(rest)? };
-    let content_type = String::new();
-    let facts = Meta {
-        size,
-        checksum,
-        version,
-        created,
-        modified,
-        content_type,
-        open: false,
-        expires,
-        user,
-    };
-    Ok((facts, kind))
-}
-
-/// The same of former formats.
-fn former_head<'a>(format: u8, rest: &mut &'a [u8]) -> Result<(Meta, &'a [u8]), Unreadable> {
-    let mut long = || take::<8>(rest).map(u64::from_le_bytes);
-    let [size, version, created, modified] = [long()?, long()?, long()?, long()?];
-    let checksum = Checksum::from_bytes(take::<32>(rest)?);
-    let kind = short_bytes(rest)?;
-    let (mut expires, mut user) = (None, BTreeMap::new());
-    if format != FORMAT_1 {
-        expires = Some(take::<8>(rest).map(u64::from_le_bytes)?).filter(|at| *at != NEVER);
-        user = notes(rest)?;
-    }
     let content_type = String::new();
     let facts = Meta {
         size,
@@ -300,6 +279,11 @@ fn number(rest: &mut &[u8]) -> Result<u64, Unreadable> {
         }
     }
     Err(Unreadable("a number in its record does not end"))
+}
+
+/// A number as former formats have it.
+fn long_number(rest: &mut &[u8]) -> Result<u64, Unreadable> {
+    take::<8>(rest).map(u64::from_le_bytes)
 }
 
 fn push_number(out: &mut Vec<u8>, mut number: u64) {
