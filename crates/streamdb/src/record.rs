@@ -197,12 +197,13 @@ impl<'a> Record<&'a [u8]> {
 
 /// The facts at the head of a record, the content type apart.
 fn head<'a>(format: u8, told: u8, rest: &mut &'a [u8]) -> Result<(Meta, &'a [u8]), Unreadable> {
-    let (number, told): (fn(&mut &[u8]) -> Result<u64, Unreadable>, u8) = match format {
-        FORMAT => (number, told),
-        FORMAT_1 => (long_number, HAS_KIND),
-        FORMAT_2 | FORMAT_3 => (long_number, HAS_KIND | HAS_EXPIRY | HAS_USER),
+    let told = match format {
+        FORMAT => told,
+        FORMAT_2 | FORMAT_3 => HAS_KIND | HAS_EXPIRY | HAS_USER,
+        FORMAT_1 => HAS_KIND,
         _ => return Err(Unreadable("its record has a format this program does not know")),
     };
+    let number = if format == FORMAT { number } else { long_number };
     let [size, version, created, modified] =
         [number(rest)?, number(rest)?, number(rest)?, number(rest)?];
     let modified =
