@@ -10,6 +10,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -65,12 +66,26 @@ impl Server {
     pub(crate) fn forget(&mut self) {
         self.jackd = Self::jackd(&self.name, self.scratch.path());
         for _ in 0..100 {
-            if self.command("jack_lsp").output().unwrap().status.success() {
+            if self.listed().status.success() {
                 return;
             }
             sleep(Duration::from_millis(100));
         }
         panic!("jackd did not start again: {}", self.errors());
+    }
+
+    /// What jack_lsp says. JACK's metadata are a database in shared memory that a server and its first client
+    /// make at one moment; now and then they lock each other out of it for good, and all who come later. Then
+    /// the server begins anew without it.
+    fn listed(&mut self) -> std::process::Output {
+        let listed = self.command("timeout").args(["10", "jack_lsp"]).output().unwrap();
+        if listed.status.code() == Some(124) {
+            self.kill();
+            let user = std::fs::metadata("/proc/self").unwrap().uid();
+            let _ = std::fs::remove_dir_all(format!("/dev/shm/jack_db-{user}"));
+            self.jackd = Self::jackd(&self.name, self.scratch.path());
+        }
+        listed
     }
 
     fn errors(&self) -> String {
@@ -93,7 +108,7 @@ impl Server {
         let mut probe = Running(command.spawn().unwrap());
         let port = format!("{name}:out");
         for _ in 0..300 {
-            let listed = self.command("jack_lsp").output().unwrap();
+            let listed = self.listed();
             if String::from_utf8_lossy(&listed.stdout).lines().any(|line| line == port) {
                 return probe;
             }
