@@ -42,10 +42,11 @@ impl Running {
     }
 }
 
-/// By SIGTERM: a jackd that is killed keeps its place of the eight in JACK's registry for good.
+/// By SIGTERM: a jackd that is killed keeps its place of the eight in JACK's registry for good, and the lock of
+/// its database, over which the next one stands still. One that ends a NetJACK2 connection takes its time.
 impl Drop for Running {
     fn drop(&mut self) {
-        for (signal, tenths) in [("-TERM", 50), ("-KILL", 50)] {
+        for (signal, tenths) in [("-TERM", 300), ("-KILL", 50)] {
             let _ = Command::new("kill").args([signal, &self.0.id().to_string()]).status();
             for _ in 0..tenths {
                 if !matches!(self.0.try_wait(), Ok(None)) {
