@@ -119,7 +119,6 @@ pub fn app(store: Store) -> App {
 /// The door to a store.
 pub fn app_with(store: Store, settings: Settings) -> App {
     let gate = access::Gate::new(&settings);
-    let origin = settings.cors_origin.clone();
     let door = Door(Arc::new(Within {
         store,
         settings,
@@ -151,7 +150,7 @@ pub fn app_with(store: Store, settings: Settings) -> App {
             .layer(DefaultBodyLimit::disable())
             .with_state(door.clone())
     });
-    App(Arc::new(Whole { door, gate, origin, guarded, open }))
+    App(Arc::new(Whole { door, gate, guarded, open }))
 }
 
 /// The whole door as a value.
@@ -161,7 +160,6 @@ pub struct App(Arc<Whole>);
 struct Whole {
     door: Door,
     gate: access::Gate,
-    origin: Option<HeaderValue>,
     guarded: Router,
     open: Router,
 }
@@ -173,7 +171,7 @@ const GUARDED: [&str; 5] = ["/v1/objects", "/v1/batch", "/v1/usage", "/v1/backup
 impl App {
     /// Answers one request.
     pub async fn answer(&self, request: Request) -> Response {
-        let Some(origin) = &self.0.origin else {
+        let Some(origin) = &self.0.door.settings.cors_origin else {
             return self.counted(request).await;
         };
         let asks = origin::asks(origin, &request);
@@ -197,7 +195,7 @@ impl App {
         let under = |at: &str| {
             path.strip_prefix(at).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        if !GUARDED.iter().any(|at| under(at)) {
+        if !GUARDED.into_iter().any(under) {
             return route(&self.0.open, request).await;
         }
         if let Some(refusal) = self.0.gate.refuses(&request) {

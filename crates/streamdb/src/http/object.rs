@@ -54,8 +54,8 @@ pub(super) async fn handle(door: Door, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     // What writes has more to remember than what reads, and is moved about less in a box of its own.
     match parts.method {
-        Method::GET => get(door, parts).await.into_response(),
-        Method::HEAD => head(&door, &parts).into_response(),
+        Method::GET => get(door, &parts.uri, &parts.headers).await.into_response(),
+        Method::HEAD => head(&door, &parts.uri, &parts.headers).into_response(),
         Method::PUT => Box::pin(super::upload::put(door, parts, body)).await.into_response(),
         Method::DELETE => Box::pin(delete(door, parts)).await.into_response(),
         Method::POST => Box::pin(super::stream::post(door, parts, body)).await.into_response(),
@@ -65,11 +65,10 @@ pub(super) async fn handle(door: Door, request: Request) -> Response {
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET,HEAD,PUT,DELETE,POST");
 
-pub(super) async fn get(door: Door, parts: Parts) -> Result<Response, Refusal> {
-    let Parts { uri, headers, .. } = parts;
-    let key = key(&uri)?;
-    let wanted = conditions(&headers)?;
-    match super::stream::asked(&uri)? {
+pub(super) async fn get(door: Door, uri: &Uri, headers: &HeaderMap) -> Result<Response, Refusal> {
+    let key = key(uri)?;
+    let wanted = conditions(headers)?;
+    match super::stream::asked(uri)? {
         super::stream::Asked::Tail(from) => return super::stream::tail(door, key, from).await,
         super::stream::Asked::Events => return super::stream::events(door, key).await,
         _ => {}
@@ -81,7 +80,7 @@ pub(super) async fn get(door: Door, parts: Parts) -> Result<Response, Refusal> {
     let object = object.ok_or_else(|| Refusal::not_found(&key))?;
     let meta = object.meta().clone();
     let size = meta.size;
-    let (status, range) = match range(&headers, &meta) {
+    let (status, range) = match range(headers, &meta) {
         Asked::Whole => (StatusCode::OK, 0..size),
         Asked::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
         Asked::Outside => {
@@ -108,9 +107,9 @@ pub(super) async fn get(door: Door, parts: Parts) -> Result<Response, Refusal> {
     Ok(response)
 }
 
-pub(super) fn head(door: &Door, parts: &Parts) -> Result<Response, Refusal> {
-    let key = key(&parts.uri)?;
-    let wanted = conditions(&parts.headers)?;
+pub(super) fn head(door: &Door, uri: &Uri, headers: &HeaderMap) -> Result<Response, Refusal> {
+    let key = key(uri)?;
+    let wanted = conditions(headers)?;
     let meta = look_up(|| door.store.stat(&key)).inspect_err(|refusal| door.tell(refusal))?;
     if let Some(early) = decide(&key, meta.as_ref(), &wanted)? {
         return Ok(early);

@@ -32,13 +32,10 @@ pub(super) async fn handle(State(door): State<Door>, request: Request) -> Respon
     if (method == Method::GET || method == Method::HEAD) && !request.uri().path().ends_with('/') {
         // Ranges, conditions and content types are better looked after there.
         if let Some(uri) = as_object(request.uri()) {
-            let mut parts = Request::<()>::default().into_parts().0;
-            parts.uri = uri;
-            parts.headers.clone_from(request.headers());
             let answer = if method == Method::GET {
-                object::get(door.clone(), parts).await
+                object::get(door.clone(), &uri, request.headers()).await
             } else {
-                object::head(&door, &parts)
+                object::head(&door, &uri, request.headers())
             };
             match answer {
                 // A collection without a slash, perhaps.
