@@ -43,7 +43,7 @@ impl Running {
 }
 
 /// By SIGTERM: a jackd that is killed keeps its place of the eight in JACK's registry for good, and the lock of
-/// its database, over which the next one stands still. One that ends a NetJACK2 connection takes its time.
+/// its database at times, over which the next one stands still. One with NetJACK2's manager takes six seconds.
 impl Drop for Running {
     fn drop(&mut self) {
         for (signal, tenths) in [("-TERM", 300), ("-KILL", 50)] {

@@ -74,9 +74,9 @@ impl Server {
         panic!("jackd did not start again: {}", self.errors());
     }
 
-    /// What jack_lsp says. JACK's metadata are a database in shared memory that a server and its first client
-    /// make at one moment; now and then they lock each other out of it for good, and all who come later. Then
-    /// the server begins anew without it.
+    /// What jack_lsp says. JACK's metadata are a database in shared memory, one for all of a user's servers, and
+    /// one that is killed, as here on purpose, can leave it locked: whoever opens it then stands still. Then the
+    /// server begins anew without it.
     fn listed(&mut self) -> std::process::Output {
         let listed = self.command("timeout").args(["10", "jack_lsp"]).output().unwrap();
         if listed.status.code() == Some(124) {
