@@ -38,8 +38,7 @@ fn every_example_has_a_fault_with_a_cause_and_a_repair() {
         let faulty = fs::read_to_string(folder.join("faulty.lab.toml")).unwrap();
         assert!(!repaired.contains("[expect]"), "{}", folder.display());
         assert!(faulty.contains("verdict = \"broken\""), "{}", folder.display());
-        let is_pipewire = faulty.contains("server = \"pipewire\"");
-        assert!(is_pipewire || cause_in(&faulty).is_some(), "{}", folder.display());
+        assert!(cause_in(&faulty).is_some(), "{}", folder.display());
     }
 }
 

@@ -122,6 +122,7 @@ pub fn explain(
         source: traced.source.word(),
         window: Some((traced.window.start_ns, traced.window.end_ns)),
         xruns: &xruns,
+        period_ns: Some(prepared.scenario.audio.period_ns()),
     };
     let explanation = archibald_trace::explain(&trace, &reported, &symbols);
     let comparison = Some(Comparison::of(run, &traced));

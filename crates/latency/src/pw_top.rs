@@ -23,6 +23,20 @@ pub fn errors(text: &str) -> BTreeMap<String, u64> {
     errors
 }
 
+/// The node that drives `client`, in the last table of `pw-top -b`: those that follow a driver stand below it.
+pub fn driver_of<'t>(text: &'t str, client: &str) -> Option<&'t str> {
+    let (mut driver, mut found) = (None, None);
+    for line in text.lines() {
+        let mut words = line.split_whitespace().rev();
+        match (words.next(), words.next()) {
+            (Some("NAME"), _) => (driver, found) = (None, None),
+            (Some(name), Some("+")) => found = found.or(driver.filter(|_| name == client)),
+            (name, _) => driver = name,
+        }
+    }
+    found
+}
+
 /// What all nodes counted between two looks. One that is new counts from 0, one that is gone not at all.
 pub fn between(before: &str, after: &str) -> Option<u64> {
     let (before, after) = (errors(before), errors(after));
@@ -55,5 +69,7 @@ R   50     32  48000   1.0us   2.0us  0.00  0.00   60    F32P 1 48000  + client
         assert_eq!(between("", &after), Some(67));
         assert_eq!(between(BEFORE, BEFORE), Some(0));
         assert_eq!(between(BEFORE, "pw-top: no connection"), None);
+        assert_eq!(driver_of(BEFORE, "client"), Some("archibald-null"));
+        assert_eq!((driver_of(BEFORE, "archibald-null"), driver_of("", "client")), (None, None));
     }
 }

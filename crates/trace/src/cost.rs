@@ -19,7 +19,7 @@ const MEMORY_CALLS: &[&str] = &["mmap", "munmap", "brk", "mremap", "madvise", "m
 /// Time of one sort on the path.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cost {
-    /// Whose.
+    /// Whose: an audio thread's, or that of the holder of a lock of the kernel's that it waited for.
     pub tid: Tid,
     /// What it was spent on.
     pub kind: Kind,
@@ -111,7 +111,9 @@ impl Usual {
             for Turn { span, .. } in &member.turns {
                 let mut sums = Sums::default();
                 sums.take(thread, member, timeline, *span);
-                for ((_, kind), sum) in sums.list {
+                for ((_, kind), sum) in
+                    sums.list.into_iter().filter(|((tid, _), _)| *tid == member.tid)
+                {
                     turns.entry(kind).or_default().push(sum.ns);
                 }
             }
@@ -187,11 +189,36 @@ impl Sums {
                 Doing::Ready => self.add(member.tid, Kind::Processor, state.span),
                 Doing::Running => self.take_running(thread, member.tid, state.span),
                 Doing::Asleep { .. } if member.is_rest(thread, &state) => {}
+                Doing::Asleep { woken: Some(how), for_lock: true, .. } if !how.in_interrupt => {
+                    self.take_lock(thread, member.tid, timeline, &state, *how);
+                }
                 Doing::Asleep { woken, .. } => {
                     self.add(member.tid, asleep(thread, &state, *woken), state.span);
                 }
             }
         }
+    }
+
+    /// Divides the wait for one of the kernel's locks: while its holder, who lets it go in the end, had no
+    /// processor, that was what everybody waited for.
+    fn take_lock(
+        &mut self,
+        thread: &Thread,
+        tid: Tid,
+        timeline: &Timeline,
+        wait: &State,
+        how: Woken,
+    ) {
+        let kind = asleep(thread, wait, Some(how));
+        let mut from = wait.span.from;
+        for held in timeline.states_in(how.by, wait.span) {
+            if held.doing == Doing::Ready {
+                self.add(tid, kind.clone(), Span { from, to: held.span.from });
+                self.add(how.by, Kind::Processor, held.span);
+                from = held.span.to;
+            }
+        }
+        self.add(tid, kind, Span { from, to: wait.span.to });
     }
 
     /// Divides running time between the program's own code and the system calls in it.

@@ -65,7 +65,7 @@ pub fn find(graph: &Graph, timeline: &Timeline) -> Vec<Episode> {
 }
 
 /// How much later than the driver's timer was due the driver was woken. A driver that has been late
-/// itself sets its next timer late, which is no fault of the timer.
+/// itself sets its next timer late, which is no fault of the timer: it comes when the rest is done.
 fn timer_late(graph: &Graph, timeline: &Timeline, begun: u64) -> u64 {
     let timers = timeline.threads.get(&graph.driver.tid).map(|driver| driver.timers.as_slice());
     let timers = timers.unwrap_or_default();
@@ -74,7 +74,8 @@ fn timer_late(graph: &Graph, timeline: &Timeline, begun: u64) -> u64 {
     // One that was set by another clock than the trace's says nothing.
     let is_near = |due: &u64| begun.abs_diff(*due) < 1_000_000_000;
     // PipeWire's driver sets it for the period's beginning even when that has passed.
-    last.filter(|(_, due)| is_near(due)).map_or(0, |(at, due)| begun.saturating_sub(*due.max(at)))
+    let in_time = last.filter(|(at, due)| is_near(due) && at < due);
+    in_time.map_or(0, |(_, due)| begun.saturating_sub(*due))
 }
 
 /// Who was not done with the period that began at `begun` when the next one began.

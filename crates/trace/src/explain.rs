@@ -93,6 +93,8 @@ pub struct Reported<'r> {
     pub window: Option<(u64, u64)>,
     /// When xruns were reported.
     pub xruns: &'r [u64],
+    /// Length of a period in ns that the server was told. Absent: what the trace shows.
+    pub period_ns: Option<u64>,
 }
 
 /// Explains a trace; `symbols` are those of the program.
@@ -116,7 +118,7 @@ pub fn explain(trace: &Trace, reported: &Reported<'_>, symbols: &[Symbols]) -> E
         causes: BTreeMap::new(),
         unexplained: reported.xruns.to_vec(),
     };
-    let Some(graph) = Graph::find(trace, &timeline) else { return explanation };
+    let Some(graph) = Graph::find(trace, &timeline, reported.period_ns) else { return explanation };
     let found = episode::find(&graph, &timeline);
     let late: usize = found.iter().map(|episode| episode.late_periods).sum();
     let measured = Usual::measure(&graph, &timeline);

@@ -47,73 +47,77 @@ pub struct Graph {
     pub driver: Member,
     /// The audio threads of the clients.
     pub clients: Vec<Member>,
-    /// Length of a period in ns: the median time between two wakings of the driver.
+    /// Length of a period in ns: what the server was told, else the median time between two wakings of
+    /// the driver, which is shorter in a driver that makes up for lost periods.
     pub period_ns: u64,
     /// When a timer woke the driver.
     pub cycles: Vec<u64>,
 }
 
 impl Graph {
-    /// Finds the graph; `None` when no thread of the server wakes any other process's thread.
+    /// Finds the graph; `None` when no thread of the server wakes any other process's thread. `period_ns` is
+    /// what the server was told, where that is known.
     #[must_use]
-    pub fn find(trace: &Trace, timeline: &Timeline) -> Option<Self> {
+    pub fn find(trace: &Trace, timeline: &Timeline, period_ns: Option<u64>) -> Option<Self> {
         let owners = &owners(trace);
         let is_server = |tid: &Tid| owners.get(tid).is_some_and(|(_, role)| *role == Role::Server);
-        // Who woke whom of another process of the graph.
+        let wakings = |tid: &Tid| {
+            let wakings = timeline.threads.get(tid).map(|thread| thread.wakings.as_slice());
+            wakings.unwrap_or_default().iter().filter(|(_, how)| !how.in_interrupt)
+        };
+        // Who woke whom of the graph's processes, and whether that was another's.
         let woken = || {
             owners.iter().flat_map(move |(tid, (pid, _))| {
-                let wakings = timeline.threads.get(tid).map(|thread| thread.wakings.as_slice());
-                let by_others = wakings.unwrap_or_default().iter().filter(move |(_, how)| {
-                    !how.in_interrupt && owners.get(&how.by).is_some_and(|(other, _)| other != pid)
-                });
-                by_others.map(move |(_, how)| (*tid, how.by))
+                wakings(tid).filter_map(move |(_, how)| {
+                    Some((*tid, how.by, owners.get(&how.by)?.0 != *pid))
+                })
             })
         };
-        let member = |tid: Tid, is_driver: bool| -> Option<Member> {
-            let (pid, role) = *owners.get(&tid)?;
-            let thread = timeline.threads.get(&tid)?;
-            let begins = |woken: Woken| match is_driver {
-                true => woken.in_interrupt,
-                // One that sleeps in every period wakes by a timer as often as by the graph.
-                false => {
-                    !woken.in_interrupt
-                        && owners.get(&woken.by).is_some_and(|(other, _)| *other != pid)
-                }
-            };
-            let rest = rest_of(thread, begins)?;
-            Some(Member { tid, pid, role, rest, turns: turns(thread, rest) })
-        };
+        let by_others = || woken().filter(|(.., is_other)| *is_other).map(|(tid, by, _)| (tid, by));
         // A server's other threads wake clients too, to tell them of every xrun; none by a timer.
-        let waking: BTreeSet<Tid> = woken().map(|(_, by)| by).filter(is_server).collect();
+        let waking: BTreeSet<Tid> = by_others().map(|(_, by)| by).filter(is_server).collect();
         let (driver, cycles) = waking
             .into_iter()
             .filter_map(|tid| {
-                let driver = member(tid, true)?;
+                let driver = member(timeline, owners, tid, |woken| woken.in_interrupt)?;
                 // A PipeWire driver is also woken by its clients, and inside a period by locks.
                 let by_timer = driver.turns.iter().filter(|turn| turn.woken_by.is_none());
                 let cycles: Vec<u64> = by_timer.map(|turn| turn.span.from).collect();
                 Some((driver, cycles))
             })
             .max_by_key(|(_, cycles)| cycles.len())?;
-        let period_ns = median(cycles.windows(2).filter_map(|pair| match pair {
-            [one, two] => Some(two - one),
-            _ => None,
-        }))?;
+        let apart = || cycles.windows(2).filter_map(|pair| Some(pair.get(1)? - pair.first()?));
+        let period_ns = period_ns.or_else(|| median(apart()))?;
+        // What a client's thread does in most periods. Others of its process help it, and nobody waits for
+        // them, unless they wake the driver or another client in turn: several nodes of one PipeWire client
+        // have a thread each.
+        let mut outward = BTreeMap::<Tid, usize>::new();
+        by_others().for_each(|(_, by)| *outward.entry(by).or_default() += 1);
+        let hands_on = |tid: &Tid| outward.get(tid).is_some_and(|count| *count > cycles.len() / 2);
         let mut counts = BTreeMap::<Tid, usize>::new();
-        let in_graph =
-            |(tid, by): &(Tid, Tid)| !is_server(tid) && (*by == driver.tid || !is_server(by));
-        for (tid, _) in woken().filter(in_graph) {
-            *counts.entry(tid).or_default() += 1;
+        for (tid, by, is_other) in woken() {
+            let from_graph = by == driver.tid || !is_server(&by);
+            if !is_server(&tid) && from_graph && (is_other || hands_on(&tid)) {
+                *counts.entry(tid).or_default() += 1;
+            }
         }
         let mut counts: Vec<(Tid, usize)> = counts.into_iter().collect();
         counts.sort_by_key(|(tid, count)| (std::cmp::Reverse(*count), *tid));
-        // One audio thread a process: the one that is woken most, and not just now and then.
+        // The thread of a process that is woken most, and not just now and then; its others if they hand on.
         let mut processes = BTreeSet::new();
         let clients = counts
             .into_iter()
             .filter(|(_, count)| *count >= cycles.len() / 20)
-            .filter_map(|(tid, _)| member(tid, false))
-            .filter(|member| processes.insert(member.pid))
+            .filter_map(|(tid, _)| {
+                let (pid, _) = *owners.get(&tid)?;
+                // One that sleeps in every period wakes by a timer as often as by the graph.
+                let by_graph = |woken: Woken| {
+                    let other = owners.get(&woken.by).is_some_and(|(other, _)| *other != pid);
+                    !woken.in_interrupt && (other || hands_on(&tid))
+                };
+                member(timeline, owners, tid, by_graph)
+            })
+            .filter(|member| processes.insert(member.pid) || hands_on(&member.tid))
             .collect();
         Some(Self { driver, clients, period_ns, cycles })
     }
@@ -143,6 +147,19 @@ impl Member {
     pub fn is_rest(&self, thread: &Thread, state: &State) -> bool {
         is_rest(thread, state, self.rest)
     }
+}
+
+/// The member that `tid` is, whose periods begin with a waking of the kind that `begins` knows.
+fn member(
+    timeline: &Timeline,
+    owners: &BTreeMap<Tid, (u32, Role)>,
+    tid: Tid,
+    begins: impl Fn(Woken) -> bool,
+) -> Option<Member> {
+    let (pid, role) = *owners.get(&tid)?;
+    let thread = timeline.threads.get(&tid)?;
+    let rest = rest_of(thread, begins)?;
+    Some(Member { tid, pid, role, rest, turns: turns(thread, rest) })
 }
 
 /// Process and role of every thread of the graph, those included that were started meanwhile.

@@ -129,6 +129,9 @@ impl Words<'_> {
             Kind::Memory { call: Some(call), .. } => format!("{who} in {call}"),
             Kind::Memory { faults, call: None } => format!("{who} in {faults} page faults"),
             Kind::Page => format!("{who} asleep in the kernel for a page"),
+            Kind::Processor if self.context.graph.member(cost.tid).is_none() => format!(
+                "{who} ready, without a processor, while it held a lock of the kernel's that the graph waited for"
+            ),
             Kind::Processor => format!("{who} ready, without a processor"),
         }
     }

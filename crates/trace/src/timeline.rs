@@ -50,6 +50,8 @@ pub enum Doing {
         woken: Option<Woken>,
         /// Where in the kernel it sleeps, innermost first, where that was recorded.
         stack: Vec<u64>,
+        /// Whether it waits for one of the kernel's own locks, whose holder wakes it.
+        for_lock: bool,
     },
 }
 
@@ -150,6 +152,8 @@ struct Open {
     calls: BTreeMap<Tid, Call>,
     faults: BTreeMap<Tid, Fault>,
     reclaims: BTreeMap<Tid, u64>,
+    /// Who waits for one of the kernel's locks.
+    waiting: BTreeSet<Tid>,
     /// By CPU.
     running: BTreeMap<u32, Slice>,
     /// By CPU and thread: a timer's function of a real-time kernel may be preempted.
@@ -206,7 +210,12 @@ impl Timeline {
                 let doing = if is_ready(*prev_state) {
                     Doing::Ready
                 } else {
-                    Doing::Asleep { state: *prev_state, woken: None, stack: Vec::new() }
+                    Doing::Asleep {
+                        state: *prev_state,
+                        woken: None,
+                        stack: Vec::new(),
+                        for_lock: open.waiting.contains(prev),
+                    }
                 };
                 self.end_fault(open, *prev, now);
                 self.change(open, *prev, now, cpu, doing);
@@ -270,6 +279,12 @@ impl Timeline {
                     self.threads.entry(entry.tid).or_default().reclaims.push(span);
                 }
             }
+            Event::LockWait => {
+                open.waiting.insert(entry.tid);
+            }
+            Event::LockGot => {
+                open.waiting.remove(&entry.tid);
+            }
             Event::TimerSet { due_ns } => {
                 self.threads.entry(entry.tid).or_default().timers.push((now, *due_ns));
             }
@@ -292,8 +307,6 @@ impl Timeline {
             | Event::SoftirqExit
             | Event::Inherited { .. }
             | Event::Forked { .. }
-            | Event::LockWait
-            | Event::LockGot
             | Event::Kswapd => {}
         }
     }

@@ -11,7 +11,8 @@ use archibald_trace::cause::Code;
 use archibald_trace::symbol::Symbols;
 use archibald_trace::{Explanation, Reported, Trace, explain, text};
 
-const ALL: Reported<'_> = Reported { source: "virtual time", window: None, xruns: &[] };
+const ALL: Reported<'_> =
+    Reported { source: "virtual time", window: None, xruns: &[], period_ns: None };
 
 fn unpack(name: &str, folder: &Path) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/captures/{name}.tar.gz"));
@@ -73,6 +74,23 @@ fn a_real_time_thread_above_the_audio_thread() {
 #[test]
 fn an_audio_thread_without_priority() {
     has_only("priority", Code::NoPriority);
+}
+
+/// Of a PipeWire client with two nodes, whose threads hand the period on to each other inside one process; the
+/// driver makes up for what it lost in periods that are shorter, which are late for nobody.
+#[test]
+fn a_sleep_in_the_second_node_of_a_pipewire_client() {
+    has_only("filter", Code::BlockingCall);
+    let explanation = explained("filter");
+    let filters = explanation.graph.iter().filter(|player| player.name.ends_with(" of filter"));
+    assert_eq!((filters.count(), explanation.episodes.len()), (2, 1), "{}", text(&explanation));
+    assert!(explanation.episodes[0].sentence.contains("in clock_nanosleep for 2.00 ms"));
+}
+
+/// The kernel thread of timers had a lock that the driver waited for, its priority with it, and was held back.
+#[test]
+fn a_holder_of_a_kernel_lock_that_is_throttled() {
+    has_only("throttled", Code::Throttled);
 }
 
 /// On an emulated machine, where xruns were many: the thread with which jackd tells its clients of them had

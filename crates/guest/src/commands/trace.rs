@@ -21,6 +21,9 @@ pub struct Arguments {
     /// for a time; what is older than the rings are long is gone then
     #[arg(long, value_name = "MS", conflicts_with = "length")]
     until_news: Option<u64>,
+    /// After the news, leave the tracepoints as they are until the line `end` or the end comes
+    #[arg(long, requires = "until_news")]
+    hold: bool,
     /// MiB of each CPU's ring for scheduling; half as much goes to what the graph's threads call
     #[arg(long, value_name = "MIB")]
     ring: Option<u32>,
@@ -55,9 +58,13 @@ impl Arguments {
         match self.until_news {
             None => std::thread::sleep(Duration::from_millis(self.length)),
             Some(after) => {
-                let mut line = String::new();
-                std::io::stdin().lock().read_line(&mut line)?;
+                let mut lines = std::io::stdin().lock().lines();
+                let mut line = lines.next().transpose()?;
                 std::thread::sleep(Duration::from_millis(after));
+                recorder.pause()?;
+                while self.hold && line.is_some_and(|line| line != "end") {
+                    line = lines.next().transpose()?;
+                }
             }
         }
         recorder.end(&self.folder)?;

@@ -25,6 +25,8 @@ const WARMUP: Duration = Duration::from_secs(4);
 const WARMUP_TRACED: Duration = Duration::from_secs(1);
 /// So often jack_iodelay is listened to; it speaks twice a second.
 const IODELAY: u64 = 8;
+/// The probe's name in the graph.
+const PROBE: &str = "archibald-probe";
 /// JACK2's own libjack, whichever the linker's cache names first.
 const JACK2: &str = "/usr/lib/x86_64-linux-gnu";
 
@@ -250,7 +252,7 @@ impl Audio {
         Ok(format!(
             "export LC_ALL=C
             {needs}
-            load= server= probe= other= watch= tracer= beside= with= place=$(mktemp -d) && cd \"$place\" || exit 1
+            load= server= probe= other= watch= tracer= beside= with= still= place=$(mktemp -d) && cd \"$place\" || exit 1
             # A process that should end may take so many seconds; then it is killed.
             settle() {{
                 tries=0
@@ -260,13 +262,14 @@ impl Audio {
             leave() {{
                 status=$?
                 trap - EXIT
-                {{ [ -z \"$tracer\" ] || {{ echo end 1<>news; settle $tracer 60; }}
-                   kill -s TERM -- $probe $other $load $watch $beside
-                   [ -z \"$with\" ] || kill -s CONT -- $with
+                {{ kill -s TERM -- $probe $other $load $watch $beside
+                   [ -z \"$still\" ] || kill -s CONT -- $still
                    [ -z \"$server\" ] || {{ sleep 0.3; kill $server; }}
                    for one in $probe $other $load $beside $server; do settle ${{one#-}} 10; done
                    # What a program has started may be deaf to all else.
-                   for one in $beside; do [ \"$one\" = ${{one#-}} ] || kill -s KILL -- $one; done; }} 2>/dev/null
+                   for one in $beside; do [ \"$one\" = ${{one#-}} ] || kill -s KILL -- $one; done
+                   # After all who meet its tracepoints.
+                   [ -z \"$tracer\" ] || {{ echo end 1<>news; settle $tracer 60; }}; }} 2>/dev/null
                 # What the recorder wrote is root's.
                 ${{root-}} rm -rf \"$place\"
                 exit $status
@@ -382,9 +385,11 @@ impl Audio {
         let mut other = place.conditions().other;
         other.insert("way".to_owned(), format!("into {}, out of {}", trip.ports.0, trip.ports.1));
         other.extend(self.with.clone().map(|command| ("with".to_owned(), command)));
-        if self.own_jackd {
-            other.insert("driver".to_owned(), "dummy".to_owned());
-        }
+        let driver = match self.own_jackd {
+            true => Some("dummy"),
+            false => pw_top::driver_of(told.part("after"), PROBE),
+        };
+        other.extend(driver.map(|driver| ("driver".to_owned(), driver.to_owned())));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Run {
             schema: RUN_SCHEMA.to_owned(),

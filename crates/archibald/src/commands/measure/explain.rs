@@ -18,17 +18,27 @@ const AFTER_MS: u32 = 300;
 /// MiB of a CPU's ring: seconds of an audio graph under load, and small enough to be sent.
 const RING_MIB: u32 = 8;
 
-/// Has the program of `--with` stand still while tracepoints are switched in an emulated machine, where the
-/// measurement is not under way. QEMU before 8.1 may go on running what a processor had just begun to
-/// translate when another one replaced it, and the kernel dies of the breakpoint by which it replaces its own
-/// code ("Oops: int3"): a program that faults page after page is in such code all the time.
-fn still(place: &Place) -> [&'static str; 2] {
-    match place.source {
-        Source::Emulation => [
-            "[ -z \"$with\" ] || kill -s STOP -- $with",
-            "[ -z \"$with\" ] || kill -s CONT -- $with",
-        ],
-        _ => ["", ""],
+/// Has the audio graph stand still while tracepoints are switched in an emulated machine, when the measurement
+/// is not under way, and has the recorder switch them at no other time. QEMU before 8.1 may go on running what a
+/// processor had just begun to translate when another one replaced it, and the kernel dies of the breakpoint by
+/// which it replaces its own code ("Oops: int3"). The recorder runs on the other CPUs, so that an audio CPU on
+/// which nothing runs meets none of it.
+struct Still {
+    stand: &'static str,
+    go_on: &'static str,
+    hold: &'static str,
+}
+
+impl Still {
+    const fn at(place: &Place) -> Self {
+        match place.source {
+            Source::Emulation => Self {
+                stand: "still=\"$with $probe $graph\"; kill -s STOP -- $still",
+                go_on: "kill -s CONT -- $still 2>/dev/null; still=",
+                hold: "--hold",
+            },
+            _ => Self { stand: "", go_on: "", hold: "" },
+        }
     }
 }
 
@@ -41,7 +51,7 @@ pub(super) fn start(place: &Place) -> Result<String, Failure> {
             guest.display().to_string()
         }
     };
-    let [stand, go_on] = still(place);
+    let Still { stand, go_on, hold } = Still::at(place);
     Ok(format!(
         "sleep 3
             [ -d /proc/$probe ] || {{ wait $probe; status=$?; probe=; exit $status; }}
@@ -58,7 +68,7 @@ pub(super) fn start(place: &Place) -> Result<String, Failure> {
                 [ \"$one\" = \"$graph\" ] || [ \"$one\" = \"$probe\" ] || programs=\"$programs --program $one\"
             done
             {stand}
-            $root {guest} trace \"$place/capture\" --until-news {AFTER_MS} --ring {RING_MIB} \
+            $root {guest} trace \"$place/capture\" --until-news {AFTER_MS} {hold} --ring {RING_MIB} \
                 --server \"$graph\" --probe $probe $programs <news >tracing 2>trouble 4>&- & tracer=$!
             tries=0
             until [ -s tracing ] || [ ! -d /proc/$tracer ] || [ $tries -ge 600 ]; do tries=$((tries + 1)); sleep 0.1; done
@@ -70,7 +80,7 @@ pub(super) fn start(place: &Place) -> Result<String, Failure> {
 
 /// Ends it, when the probe is still there.
 pub(super) fn end(place: &Place) -> String {
-    let [stand, go_on] = still(place);
+    let Still { stand, go_on, .. } = Still::at(place);
     format!("{stand}\n echo end 1<>news; settle $tracer 120; tracer=\n {go_on}")
 }
 /// Prints what it recorded.
@@ -99,6 +109,7 @@ impl Explained {
             source: run.source.word(),
             window: Some((run.window.start_ns.max(begun_ns), run.window.end_ns.min(ended_ns))),
             xruns: &xruns,
+            period_ns: run.conditions.period_ns().map(|ns| ns as u64),
         };
         let explanation = archibald_trace::explain(&trace, &reported, &[]);
         let path = folder.join("explain.json");
