@@ -58,7 +58,8 @@ pub struct XrunCall {
     pub delayed_us: f64,
 }
 
-/// A jump of the frame clock.
+/// A jump of the frame clock: of one server's clock where periods were missed, or from one clock to
+/// another, as PipeWire's clients see it when another driver takes over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// Start of the callback that saw it.
@@ -196,7 +197,7 @@ impl Watch {
             let times = times.filter(|at_ns| window.has(*at_ns));
             xruns.extend(times.map(|at_ns| xrun(at_ns, source, None)));
         };
-        for gap in &self.gaps {
+        for gap in self.gaps.iter().filter(|gap| !self.is_another_clock(gap)) {
             let periods = gap.frames.unsigned_abs().div_ceil(u64::from(self.quantum));
             missed(gap.at_ns, periods, Meter::FrameClock);
         }
@@ -205,6 +206,16 @@ impl Watch {
         }
         xruns.sort_by_key(|xrun| (xrun.at_ns, xrun.source));
         xruns
+    }
+
+    /// Whether the frames after a jump are counted by another clock than those before: it claims more than a
+    /// second, and nothing like that had passed. Lost frames pass in their time.
+    pub fn is_another_clock(&self, gap: &Gap) -> bool {
+        let claimed = gap.frames.unsigned_abs();
+        let pause_ns = self.stalls.iter().rev().find(|stall| stall.at_ns == gap.at_ns);
+        let pause_ns = u128::from(pause_ns.map_or(0, |stall| stall.after_ns));
+        let paused = pause_ns * u128::from(self.rate) / 1_000_000_000;
+        claimed > u64::from(self.rate) && paused < u128::from(claimed / 2)
     }
 
     /// Whole nanoseconds of a period; absent if the server told neither rate nor quantum.
@@ -265,6 +276,23 @@ mod tests {
         ];
         assert_eq!(seen, expected);
         assert_eq!(xruns[0].period, Some(15));
+    }
+
+    /// Of PipeWire: a sink begins to play, drives the graph from then on, and counts from its own beginning.
+    #[test]
+    fn another_clock_is_no_missed_period() {
+        let mut watch = watch();
+        let window = Window { start_ns: 10_000_000, end_ns: 60_000_000, warmup_ns: 0 };
+        let clock = |watch: &Watch| {
+            let all = watch.xruns_in(&window);
+            all.iter().filter(|xrun| xrun.source == Meter::FrameClock).count()
+        };
+        assert_eq!(clock(&watch), 4);
+        watch.gaps.extend([428_418, -428_418].map(|frames| Gap { at_ns: 50_000_000, frames }));
+        assert_eq!(clock(&watch), 4);
+        // In a machine that stood still for nine seconds the same frames were lost.
+        watch.stalls.push(Stall { at_ns: 50_000_000, after_ns: 9_000_000_000, period_ns: 666_667 });
+        assert!(clock(&watch) > 4);
     }
 
     #[test]

@@ -105,9 +105,10 @@ impl Log {
 
     /// Whether an xrun of any kind was seen since then.
     pub(super) fn has_xrun(&self, since_ns: u64) -> bool {
+        let gap = self.watch.gaps.last().filter(|gap| !self.watch.is_another_clock(gap));
         let last = [
             self.watch.xruns.last().map(|xrun| xrun.at_ns),
-            self.watch.gaps.last().map(|gap| gap.at_ns),
+            gap.map(|gap| gap.at_ns),
             self.watch.stalls.last().map(|stall| stall.at_ns),
         ];
         last.into_iter().flatten().any(|at_ns| at_ns >= since_ns)
