@@ -80,10 +80,7 @@ fn give_munge_key(root: &Root, key: &[u8]) -> Result<(), GuestError> {
         let absent = std::io::Error::other("there is no user munge, so no package munge");
         GuestError::file("give away", &file)(absent)
     })?;
-    match rustix::process::geteuid().is_root() {
-        true => chown(&file, Some(user), Some(group)).map_err(GuestError::file("give away", &file)),
-        false => Ok(()),
-    }
+    give(&file, user, Some(group)).map_err(GuestError::file("give away", &file))
 }
 
 /// The user's number and that of its group.
@@ -153,8 +150,8 @@ fn make_accounts(root: &Root, settings: &Settings) -> Result<Vec<Account>, Guest
         let full = root.path(path);
         let changed =
             root.write(path, content.as_bytes(), mode).map_err(GuestError::file("write", &full))?;
-        if changed && mode == 0o640 && rustix::process::geteuid().is_root() {
-            chown(&full, Some(0), shadow_group).map_err(GuestError::file("give away", &full))?;
+        if changed && mode == 0o640 {
+            give(&full, 0, shadow_group).map_err(GuestError::file("give away", &full))?;
         }
     }
     Ok(accounts)
@@ -187,16 +184,16 @@ fn copy_tree(from: &Path, to: &Path, owner: &Account) -> std::io::Result<()> {
             copy_tree(&entry.path(), &target, owner)?;
         } else if entry.file_type()?.is_file() {
             fs::copy(entry.path(), &target)?;
-            own(&target, owner)?;
+            give(&target, owner.uid, Some(owner.gid))?;
         }
     }
-    own(to, owner)
+    give(to, owner.uid, Some(owner.gid))
 }
 
-fn own(path: &Path, owner: &Account) -> std::io::Result<()> {
-    // Only root gives files away; a test keeps them.
+/// Only root gives files away; a test keeps them.
+fn give(path: &Path, user: u32, group: Option<u32>) -> std::io::Result<()> {
     match rustix::process::geteuid().is_root() {
-        true => chown(path, Some(owner.uid), Some(owner.gid)),
+        true => chown(path, Some(user), group),
         false => Ok(()),
     }
 }

@@ -17,6 +17,8 @@ use crate::failure::{Context as _, Exit, Failure};
 const CLIENT: &str = "archibald-netjack2";
 /// How long the machine's ports may take to come into the host's graph.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How many seconds jackd may take to answer.
+const ANSWER: &str = "20";
 const POLL: Duration = Duration::from_millis(200);
 /// An emulated machine takes longer for a datagram than a shorter period lasts, and gets to nothing else.
 const EMULATED_LEAST: u32 = 512;
@@ -178,7 +180,9 @@ fn latency_in(text: &str, kind: &str) -> Option<u32> {
 
 /// Runs a client of jackd's, which starts no server.
 fn jack(program: &str, words: &[&str]) -> Result<String, Failure> {
-    let output = Command::new(program)
+    // A jackd that is stuck keeps its clients for ever.
+    let output = Command::new("timeout")
+        .args(["--kill-after=2", ANSWER, program])
         .args(words)
         .env("LC_ALL", "C")
         .env("JACK_NO_START_SERVER", "1")
@@ -186,6 +190,12 @@ fn jack(program: &str, words: &[&str]) -> Result<String, Failure> {
         .output()
         .context(program)?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // timeout(1): it took too long, and too long to end as well.
+    if matches!(output.status.code(), Some(124 | 137)) {
+        let message = format!("jackd did not answer {program} within {ANSWER} s");
+        return Err(Failure::new(Exit::Environment, message)
+            .with_remedy("It is stuck: end it (pkill -KILL -x jackd), and start it again."));
+    }
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let message = format!("{program} {}: {}{}", words.join(" "), text, said);
