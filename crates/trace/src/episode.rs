@@ -37,9 +37,14 @@ pub fn find(graph: &Graph, timeline: &Timeline) -> Vec<Episode> {
     let end = timeline.whole.map_or(0, |whole| whole.to);
     // A period that the recording does not show to its end is not judged.
     let complete = graph.cycles.iter().filter(|begun| **begun + 2 * graph.period_ns <= end).count();
+    // Whether everything since the last episode has been behind: a driver that makes up for lost periods takes many
+    // of them to do so where a period has little time left over, and none of them has a cause of its own.
+    let mut is_behind = false;
     for (number, begun) in graph.cycles.iter().copied().enumerate().take(complete) {
+        is_behind &= driver_late(graph, timeline, begun) > graph.period_ns / 4;
         let next = graph.cycles.get(number + 1).copied();
         let timer_late_ns = timer_late(graph, timeline, begun);
+        let next = next.map(|next| (next, timer_late(graph, timeline, next)));
         let Some((member, turn)) = late_member(graph, timeline, begun, next, timer_late_ns) else {
             continue;
         };
@@ -47,12 +52,14 @@ pub fn find(graph: &Graph, timeline: &Timeline) -> Vec<Episode> {
         if let Some(last) = episodes.last_mut() {
             // One cause delays several periods: those that begin before the late thread is done, and
             // the one right after.
-            if begun <= last.span.to + graph.period_ns {
+            if is_behind || begun <= last.span.to + graph.period_ns {
+                is_behind = true;
                 last.span.to = last.span.to.max(end);
                 last.late_periods += 1;
                 continue;
             }
         }
+        is_behind = true;
         episodes.push(Episode {
             span: Span { from: begun - timer_late_ns.min(begun), to: end },
             late_periods: 1,
@@ -67,31 +74,48 @@ pub fn find(graph: &Graph, timeline: &Timeline) -> Vec<Episode> {
 /// How much later than the driver's timer was due the driver was woken. A driver that has been late
 /// itself sets its next timer late, which is no fault of the timer: it comes when the rest is done.
 fn timer_late(graph: &Graph, timeline: &Timeline, begun: u64) -> u64 {
+    let in_time = timer(graph, timeline, begun).filter(|(set, due)| set < due);
+    in_time.map_or(0, |(_, due)| begun.saturating_sub(due))
+}
+
+/// How much later than it wanted to the driver began, whoever was to blame.
+fn driver_late(graph: &Graph, timeline: &Timeline, begun: u64) -> u64 {
+    timer(graph, timeline, begun).map_or(0, |(_, due)| begun.saturating_sub(due))
+}
+
+/// When the driver set its last timer before `begun`, and for when. PipeWire's driver sets it for the period's
+/// beginning even when that has passed.
+fn timer(graph: &Graph, timeline: &Timeline, begun: u64) -> Option<(u64, u64)> {
     let timers = timeline.threads.get(&graph.driver.tid).map(|driver| driver.timers.as_slice());
     let timers = timers.unwrap_or_default();
     let next = timers.partition_point(|(at, _)| *at <= begun);
-    let last = next.checked_sub(1).and_then(|index| timers.get(index));
+    let last = timers.get(next.checked_sub(1)?).copied();
     // One that was set by another clock than the trace's says nothing.
-    let is_near = |due: &u64| begun.abs_diff(*due) < 1_000_000_000;
-    // PipeWire's driver sets it for the period's beginning even when that has passed.
-    let in_time = last.filter(|(at, due)| is_near(due) && at < due);
-    in_time.map_or(0, |(_, due)| begun.saturating_sub(*due))
+    last.filter(|(_, due)| begun.abs_diff(*due) < 1_000_000_000)
 }
 
-/// Who was not done with the period that began at `begun` when the next one began.
+/// Who was not done with the period that began at `begun` when the next one began, which has how late its timer
+/// was with it.
 fn late_member<'g>(
     graph: &'g Graph,
     timeline: &Timeline,
     begun: u64,
-    next: Option<u64>,
+    next: Option<(u64, u64)>,
     timer_late_ns: u64,
 ) -> Option<(&'g Member, Turn)> {
     let due = begun + graph.period_ns;
+    let is_late = |timer_late_ns: u64| timer_late_ns > graph.period_ns / 4;
     if let Some(turn) = graph.driver.turn_at(due).filter(|turn| turn.span.from <= begun) {
         return Some((&graph.driver, *turn));
     }
     // The server looks at its clients when it runs, not when it is woken.
-    let looked = next.and_then(|next| first_run(timeline, graph.driver.tid, next)).unwrap_or(due);
+    let looked = match next {
+        // A real-time kernel has PipeWire's timers in a thread below all audio threads: who is not done keeps the
+        // driver from being woken, and was late for all that.
+        Some((next, late)) if is_late(late) => next.saturating_sub(late),
+        Some((next, _)) => first_run(timeline, graph.driver.tid, next).unwrap_or(due),
+        None => due,
+    };
     let unfinished = graph
         .clients
         .iter()
@@ -105,7 +129,7 @@ fn late_member<'g>(
     }
     // A timer that came a quarter of a period too late is an episode of its own.
     let turn = graph.driver.turn_at(begun)?;
-    (timer_late_ns > graph.period_ns / 4).then_some((&graph.driver, *turn))
+    is_late(timer_late_ns).then_some((&graph.driver, *turn))
 }
 
 fn first_run(timeline: &Timeline, tid: Tid, from: u64) -> Option<u64> {
