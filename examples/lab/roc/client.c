@@ -46,6 +46,19 @@ static int process(jack_nframes_t frames, void *unused)
 	return 0;
 }
 
+/* The nodes of ROC come a while after the client. */
+static int linked(jack_client_t *client, const char *from, const char *to)
+{
+	for (int tries = 0; jack_connect(client, from, to); tries++) {
+		if (tries == 100) {
+			fprintf(stderr, "no link from %s to %s\n", from, to);
+			return 0;
+		}
+		usleep(50000);
+	}
+	return 1;
+}
+
 int main(void)
 {
 	jack_client_t *client = jack_client_open("tone", JackNoStartServer, NULL);
@@ -58,6 +71,9 @@ int main(void)
 	in_port = jack_port_register(client, "in", JACK_DEFAULT_AUDIO_TYPE, JackPortIsInput, 0);
 	jack_set_process_callback(client, process, NULL);
 	if (!out_port || !in_port || jack_activate(client))
+		return 1;
+	if (!linked(client, "tone:out", "ROC Sink:send_FL") || !linked(client, "tone:out", "ROC Sink:send_FR") ||
+	    !linked(client, "ROC Source:receive_FL", "tone:in"))
 		return 1;
 	while (!atomic_load(&came_back))
 		usleep(50000);

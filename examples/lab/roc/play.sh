@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts sender and receiver of ROC and the client between them, and makes its links.
+# Starts sender and receiver of ROC and the client between them, which makes the links.
 set -eu
 pipewire -c "$PWD/receive.conf" &
 receiver=$!
@@ -8,19 +8,8 @@ sender=$!
 ./client &
 client=$!
 trap 'kill $client $sender $receiver' TERM
-link() {
-	tries=0
-	until pw-link "$1" "$2" 2>/tmp/link; do
-		tries=$((tries + 1))
-		if [ $tries -gt 100 ]; then
-			cat /tmp/link >&2
-			kill $client $sender $receiver
-			exit 1
-		fi
-		sleep 0.05
-	done
+wait $client || {
+	status=$?
+	kill $sender $receiver 2>/dev/null || true
+	exit $status
 }
-link tone:out roc-out:send_FL
-link tone:out roc-out:send_FR
-link roc-in:receive_FL tone:in
-wait $client
