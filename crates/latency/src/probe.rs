@@ -212,10 +212,12 @@ impl Watch {
     /// second, and nothing like that had passed. Lost frames pass in their time.
     pub fn is_another_clock(&self, gap: &Gap) -> bool {
         let claimed = gap.frames.unsigned_abs();
-        let pause_ns = self.stalls.iter().rev().find(|stall| stall.at_ns == gap.at_ns);
-        let pause_ns = u128::from(pause_ns.map_or(0, |stall| stall.after_ns));
-        let paused = pause_ns * u128::from(self.rate) / 1_000_000_000;
-        claimed > u64::from(self.rate) && paused < u128::from(claimed / 2)
+        if claimed <= u64::from(self.rate) {
+            return false;
+        }
+        let stall = self.stalls.iter().rev().find(|stall| stall.at_ns == gap.at_ns);
+        let paused_ns = u128::from(stall.map_or(0, |stall| stall.after_ns));
+        paused_ns * u128::from(self.rate) / 1_000_000_000 < u128::from(claimed / 2)
     }
 
     /// Whole nanoseconds of a period; absent if the server told neither rate nor quantum.

@@ -2,39 +2,41 @@
 
 use std::collections::BTreeMap;
 
+/// The last table of `pw-top -b` by its words: the headings, then a node each, those that follow a driver, with
+/// a `+` before their name, below it. Empty where there is no table.
+pub fn last_table(text: &str) -> Vec<Vec<&str>> {
+    let mut lines: Vec<Vec<&str>> =
+        text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let headings = lines.iter().rposition(|words| words.contains(&"ERR"));
+    lines.split_off(headings.unwrap_or(lines.len()))
+}
+
 /// The column ERR of the last table of `pw-top -b`, by the node's name.
 pub fn errors(text: &str) -> BTreeMap<String, u64> {
     let mut errors = BTreeMap::new();
-    let mut column = None;
-    for line in text.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        if let Some(at) = words.iter().position(|word| *word == "ERR") {
-            column = Some(at);
-            errors.clear();
-            continue;
-        }
-        let Some(count) = column.and_then(|at| words.get(at)?.parse::<u64>().ok()) else {
-            continue;
-        };
-        if let Some(name) = words.last() {
+    let table = last_table(text);
+    let Some((headings, nodes)) = table.split_first() else { return errors };
+    let column = headings.iter().position(|word| *word == "ERR");
+    for words in nodes {
+        let count = column.and_then(|at| words.get(at)?.parse::<u64>().ok());
+        if let (Some(count), Some(name)) = (count, words.last()) {
             *errors.entry((*name).to_owned()).or_insert(0) += count;
         }
     }
     errors
 }
 
-/// The node that drives `client`, in the last table of `pw-top -b`: those that follow a driver stand below it.
+/// The node that drives `client`, in the last table of `pw-top -b`.
 pub fn driver_of<'t>(text: &'t str, client: &str) -> Option<&'t str> {
-    let (mut driver, mut found) = (None, None);
-    for line in text.lines() {
-        let mut words = line.split_whitespace().rev();
-        match (words.next(), words.next()) {
-            (Some("NAME"), _) => (driver, found) = (None, None),
-            (Some(name), Some("+")) => found = found.or(driver.filter(|_| name == client)),
-            (name, _) => driver = name,
+    let mut driver = None;
+    for words in last_table(text).iter().skip(1) {
+        match words.as_slice() {
+            [.., "+", name] if *name == client => return driver,
+            [.., "+", _] | [] => {}
+            [.., name] => driver = Some(*name),
         }
     }
-    found
+    None
 }
 
 /// What all nodes counted between two looks. One that is new counts from 0, one that is gone not at all.

@@ -37,74 +37,70 @@ pub fn find(graph: &Graph, timeline: &Timeline) -> Vec<Episode> {
     let end = timeline.whole.map_or(0, |whole| whole.to);
     // A period that the recording does not show to its end is not judged.
     let complete = graph.cycles.iter().filter(|begun| **begun + 2 * graph.period_ns <= end).count();
+    let cycles: Vec<Cycle> =
+        graph.cycles.iter().map(|begun| Cycle::of(graph, timeline, *begun)).collect();
     // Whether everything since the last episode has been behind: a driver that makes up for lost periods takes many
     // of them to do so where a period has little time left over, and none of them has a cause of its own.
     let mut is_behind = false;
-    for (number, begun) in graph.cycles.iter().copied().enumerate().take(complete) {
-        is_behind &= driver_late(graph, timeline, begun) > graph.period_ns / 4;
-        let next = graph.cycles.get(number + 1).copied();
-        let timer_late_ns = timer_late(graph, timeline, begun);
-        let next = next.map(|next| (next, timer_late(graph, timeline, next)));
-        let Some((member, turn)) = late_member(graph, timeline, begun, next, timer_late_ns) else {
-            continue;
-        };
+    for (number, cycle) in cycles.iter().enumerate().take(complete) {
+        is_behind &= graph.is_much(cycle.late_ns);
+        let next = cycles.get(number + 1);
+        let Some((member, turn)) = late_member(graph, timeline, cycle, next) else { continue };
+        let was_behind = std::mem::replace(&mut is_behind, true);
         let end = turn.span.to;
         if let Some(last) = episodes.last_mut() {
             // One cause delays several periods: those that begin before the late thread is done, and
             // the one right after.
-            if is_behind || begun <= last.span.to + graph.period_ns {
-                is_behind = true;
+            if was_behind || cycle.begun <= last.span.to + graph.period_ns {
                 last.span.to = last.span.to.max(end);
                 last.late_periods += 1;
                 continue;
             }
         }
-        is_behind = true;
         episodes.push(Episode {
-            span: Span { from: begun - timer_late_ns.min(begun), to: end },
+            span: Span { from: cycle.begun.saturating_sub(cycle.timer_late_ns), to: end },
             late_periods: 1,
             late: member.tid,
-            timer_late_ns,
-            path: path(graph, member, turn, begun),
+            timer_late_ns: cycle.timer_late_ns,
+            path: path(graph, member, turn, cycle.begun),
         });
     }
     episodes
 }
 
-/// How much later than the driver's timer was due the driver was woken. A driver that has been late
-/// itself sets its next timer late, which is no fault of the timer: it comes when the rest is done.
-fn timer_late(graph: &Graph, timeline: &Timeline, begun: u64) -> u64 {
-    let in_time = timer(graph, timeline, begun).filter(|(set, due)| set < due);
-    in_time.map_or(0, |(_, due)| begun.saturating_sub(due))
+/// A period's beginning: the driver's waking.
+struct Cycle {
+    begun: u64,
+    /// How much later than the driver had wanted to, whoever was to blame.
+    late_ns: u64,
+    /// The same where its timer was to blame. A driver that has been late itself sets its next timer for a moment
+    /// past, which is no fault of the timer's: it comes when the rest is done.
+    timer_late_ns: u64,
 }
 
-/// How much later than it wanted to the driver began, whoever was to blame.
-fn driver_late(graph: &Graph, timeline: &Timeline, begun: u64) -> u64 {
-    timer(graph, timeline, begun).map_or(0, |(_, due)| begun.saturating_sub(due))
+impl Cycle {
+    fn of(graph: &Graph, timeline: &Timeline, begun: u64) -> Self {
+        let timers = timeline.threads.get(&graph.driver.tid).map(|driver| driver.timers.as_slice());
+        let timers = timers.unwrap_or_default();
+        let next = timers.partition_point(|(at, _)| *at <= begun);
+        let last = next.checked_sub(1).and_then(|index| timers.get(index));
+        // One that was set by another clock than the trace's says nothing.
+        let last = last.filter(|(_, due)| begun.abs_diff(*due) < 1_000_000_000);
+        let late_ns = last.map_or(0, |(_, due)| begun.saturating_sub(*due));
+        let in_time = last.is_some_and(|(set, due)| set < due);
+        Self { begun, late_ns, timer_late_ns: if in_time { late_ns } else { 0 } }
+    }
 }
 
-/// When the driver set its last timer before `begun`, and for when. PipeWire's driver sets it for the period's
-/// beginning even when that has passed.
-fn timer(graph: &Graph, timeline: &Timeline, begun: u64) -> Option<(u64, u64)> {
-    let timers = timeline.threads.get(&graph.driver.tid).map(|driver| driver.timers.as_slice());
-    let timers = timers.unwrap_or_default();
-    let next = timers.partition_point(|(at, _)| *at <= begun);
-    let last = timers.get(next.checked_sub(1)?).copied();
-    // One that was set by another clock than the trace's says nothing.
-    last.filter(|(_, due)| begun.abs_diff(*due) < 1_000_000_000)
-}
-
-/// Who was not done with the period that began at `begun` when the next one began, which has how late its timer
-/// was with it.
+/// Who was not done with the period that `cycle` began when the next one began.
 fn late_member<'g>(
     graph: &'g Graph,
     timeline: &Timeline,
-    begun: u64,
-    next: Option<(u64, u64)>,
-    timer_late_ns: u64,
+    cycle: &Cycle,
+    next: Option<&Cycle>,
 ) -> Option<(&'g Member, Turn)> {
+    let begun = cycle.begun;
     let due = begun + graph.period_ns;
-    let is_late = |timer_late_ns: u64| timer_late_ns > graph.period_ns / 4;
     if let Some(turn) = graph.driver.turn_at(due).filter(|turn| turn.span.from <= begun) {
         return Some((&graph.driver, *turn));
     }
@@ -112,8 +108,10 @@ fn late_member<'g>(
     let looked = match next {
         // A real-time kernel has PipeWire's timers in a thread below all audio threads: who is not done keeps the
         // driver from being woken, and was late for all that.
-        Some((next, late)) if is_late(late) => next.saturating_sub(late),
-        Some((next, _)) => first_run(timeline, graph.driver.tid, next).unwrap_or(due),
+        Some(next) if graph.is_much(next.timer_late_ns) => {
+            next.begun.saturating_sub(next.timer_late_ns)
+        }
+        Some(next) => first_run(timeline, graph.driver.tid, next.begun).unwrap_or(due),
         None => due,
     };
     let unfinished = graph
@@ -127,9 +125,9 @@ fn late_member<'g>(
     if unfinished.is_some() {
         return unfinished;
     }
-    // A timer that came a quarter of a period too late is an episode of its own.
+    // A timer that came much too late is an episode of its own.
     let turn = graph.driver.turn_at(begun)?;
-    is_late(timer_late_ns).then_some((&graph.driver, *turn))
+    graph.is_much(cycle.timer_late_ns).then_some((&graph.driver, *turn))
 }
 
 fn first_run(timeline: &Timeline, tid: Tid, from: u64) -> Option<u64> {

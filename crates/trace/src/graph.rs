@@ -61,23 +61,27 @@ impl Graph {
     pub fn find(trace: &Trace, timeline: &Timeline, period_ns: Option<u64>) -> Option<Self> {
         let owners = &owners(trace);
         let is_server = |tid: &Tid| owners.get(tid).is_some_and(|(_, role)| *role == Role::Server);
-        let wakings = |tid: &Tid| {
+        let are_apart = |one: Tid, other: Tid| Some(owners.get(&one)?.0 != owners.get(&other)?.0);
+        // Who of the graph's processes was woken, by whom of them, and whether by another process.
+        let mut woken = Vec::new();
+        for tid in owners.keys() {
             let wakings = timeline.threads.get(tid).map(|thread| thread.wakings.as_slice());
-            wakings.unwrap_or_default().iter().filter(|(_, how)| !how.in_interrupt)
-        };
-        // Who woke whom of the graph's processes, and whether that was another's.
-        let woken = || {
-            owners.iter().flat_map(move |(tid, (pid, _))| {
-                wakings(tid).filter_map(move |(_, how)| {
-                    Some((*tid, how.by, owners.get(&how.by)?.0 != *pid))
-                })
-            })
-        };
-        let by_others = || woken().filter(|(.., is_other)| *is_other).map(|(tid, by, _)| (tid, by));
+            let by_threads =
+                wakings.unwrap_or_default().iter().filter(|(_, how)| !how.in_interrupt);
+            woken.extend(
+                by_threads.filter_map(|(_, how)| Some((*tid, how.by, are_apart(*tid, how.by)?))),
+            );
+        }
+        // How often each woke another process.
+        let mut outward = BTreeMap::<Tid, usize>::new();
+        for (_, by, _) in woken.iter().filter(|(.., is_other)| *is_other) {
+            *outward.entry(*by).or_default() += 1;
+        }
         // A server's other threads wake clients too, to tell them of every xrun; none by a timer.
-        let waking: BTreeSet<Tid> = by_others().map(|(_, by)| by).filter(is_server).collect();
-        let (driver, cycles) = waking
-            .into_iter()
+        let (driver, cycles) = outward
+            .keys()
+            .copied()
+            .filter(is_server)
             .filter_map(|tid| {
                 let driver = member(timeline, owners, tid, |woken| woken.in_interrupt)?;
                 // A PipeWire driver is also woken by its clients, and inside a period by locks.
@@ -86,16 +90,14 @@ impl Graph {
                 Some((driver, cycles))
             })
             .max_by_key(|(_, cycles)| cycles.len())?;
-        let apart = || cycles.windows(2).filter_map(|pair| Some(pair.get(1)? - pair.first()?));
-        let period_ns = period_ns.or_else(|| median(apart()))?;
+        let lengths = cycles.windows(2).filter_map(|pair| Some(pair.get(1)? - pair.first()?));
+        let period_ns = period_ns.or_else(|| median(lengths))?;
         // What a client's thread does in most periods. Others of its process help it, and nobody waits for
         // them, unless they wake the driver or another client in turn: several nodes of one PipeWire client
         // have a thread each.
-        let mut outward = BTreeMap::<Tid, usize>::new();
-        by_others().for_each(|(_, by)| *outward.entry(by).or_default() += 1);
         let hands_on = |tid: &Tid| outward.get(tid).is_some_and(|count| *count > cycles.len() / 2);
         let mut counts = BTreeMap::<Tid, usize>::new();
-        for (tid, by, is_other) in woken() {
+        for (tid, by, is_other) in woken {
             let from_graph = by == driver.tid || !is_server(&by);
             if !is_server(&tid) && from_graph && (is_other || hands_on(&tid)) {
                 *counts.entry(tid).or_default() += 1;
@@ -109,17 +111,21 @@ impl Graph {
             .into_iter()
             .filter(|(_, count)| *count >= cycles.len() / 20)
             .filter_map(|(tid, _)| {
-                let (pid, _) = *owners.get(&tid)?;
                 // One that sleeps in every period wakes by a timer as often as by the graph.
                 let by_graph = |woken: Woken| {
-                    let other = owners.get(&woken.by).is_some_and(|(other, _)| *other != pid);
-                    !woken.in_interrupt && (other || hands_on(&tid))
+                    let is_other = are_apart(tid, woken.by) == Some(true);
+                    !woken.in_interrupt && (is_other || hands_on(&tid))
                 };
                 member(timeline, owners, tid, by_graph)
             })
             .filter(|member| processes.insert(member.pid) || hands_on(&member.tid))
             .collect();
         Some(Self { driver, clients, period_ns, cycles })
+    }
+
+    /// Whether so much is lost of a period that it counts: more than a quarter of it.
+    pub(crate) const fn is_much(&self, late_ns: u64) -> bool {
+        late_ns > self.period_ns / 4
     }
 
     /// Driver and clients.

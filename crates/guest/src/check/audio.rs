@@ -4,6 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
+use archibald_latency::pw_top;
 use archibald_machine::AudioServer;
 
 use super::{Group, Machine, Row};
@@ -101,24 +102,15 @@ fn period(machine: Machine<'_>) -> Vec<Row> {
 
 /// What the drivers that run really use, in the last screen of pw-top.
 fn running(machine: Machine<'_>, screens: &str) -> Row {
-    // Each screen begins with its headings.
-    let lines: Vec<&str> = screens.lines().collect();
-    let heading = lines.iter().rposition(|line| line.starts_with("S ") && line.contains(" QUANT "));
-    let screen = lines.get(heading.unwrap_or(0)..).unwrap_or_default();
-    let drivers: Vec<(&str, &str)> = screen
-        .iter()
-        .filter_map(|line| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            // "R ID QUANT RATE ... NAME"; a "+" before the name marks one that follows a driver.
-            match fields.as_slice() {
-                ["R", _, quantum, rate, ..] if !fields.contains(&"+") => Some((*quantum, *rate)),
-                _ => None,
-            }
-        })
-        .collect();
+    // "R ID QUANT RATE ... NAME"; a "+" before the name marks one that follows a driver.
+    let table = pw_top::last_table(screens);
+    let drivers = table.iter().filter_map(|fields| match fields.as_slice() {
+        ["R", _, quantum, rate, ..] if !fields.contains(&"+") => Some((*quantum, *rate)),
+        _ => None,
+    });
     let expected = format!("{}/{}", machine.settings.quantum.0, machine.settings.rate.0);
     let mut found: Vec<String> =
-        drivers.iter().map(|(quantum, rate)| format!("{quantum}/{rate}")).collect();
+        drivers.map(|(quantum, rate)| format!("{quantum}/{rate}")).collect();
     found.dedup();
     let good = found == [expected.clone()];
     let found = if found.is_empty() { "no driver runs".to_owned() } else { found.join(", ") };

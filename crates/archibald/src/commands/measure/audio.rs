@@ -25,7 +25,7 @@ const WARMUP: Duration = Duration::from_secs(4);
 const WARMUP_TRACED: Duration = Duration::from_secs(1);
 /// So often jack_iodelay is listened to; it speaks twice a second.
 const IODELAY: u64 = 8;
-/// The probe's name in the graph.
+/// The probe's program, and its name in the graph.
 const PROBE: &str = "archibald-probe";
 /// JACK2's own libjack, whichever the linker's cache names first.
 const JACK2: &str = "/usr/lib/x86_64-linux-gnu";
@@ -183,7 +183,7 @@ impl Audio {
     ) -> Result<Measured, Failure> {
         let probe = match self.here {
             true => places::probe()?.display().to_string(),
-            false => "archibald-probe".to_owned(),
+            false => PROBE.to_owned(),
         };
         let on_host = !self.here && matches!(self.on, Where::Host | Where::Both);
         let below = match on_host && !self.load.is_empty() {
